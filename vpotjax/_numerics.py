@@ -1,0 +1,67 @@
+"""Linear algebra whose derivatives stay right at degenerate eigenvalues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+
+def solve_in_eigenbasis(
+    operator: Callable[[jax.Array], jax.Array], factors: jax.Array, vectors: jax.Array, right: jax.Array
+) -> jax.Array:
+    """Solve operator(X) = right, where the self-adjoint `operator` multiplies element ij by factors_ij in a known basis.
+
+    The inverse is applied through the eigenbasis, without derivative; derivatives of the solution come from those of
+    `operator`, so they are right to any order and need no derivative of eigenvectors.
+
+    Args:
+        operator: linear map of (n, n) matrices, written in differentiable terms.
+        factors: (n, n), none of them zero.
+        vectors: (n, n) orthogonal, columns are the basis.
+        right: (n, n).
+    """
+    factors, vectors = stop_gradient(factors), stop_gradient(vectors)
+
+    def solve(_: Callable[[jax.Array], jax.Array], b: jax.Array) -> jax.Array:
+        return vectors @ ((vectors.T @ b @ vectors) / factors) @ vectors.T
+
+    return jax.lax.custom_linear_solve(operator, right, solve, symmetric=True)
+
+
+def square_root(matrix: jax.Array) -> jax.Array:
+    """S^{1/2} of a symmetric positive definite matrix, (n, n); differentiable to any order, also at degeneracy.
+
+    The derivative Y′ solves the Sylvester equation Y Y′ + Y′ Y = S′ with Y = S^{1/2}.
+    """
+    values, vectors = jnp.linalg.eigh(stop_gradient(matrix))
+    return _square_root(matrix, jnp.sqrt(values), vectors)
+
+
+@jax.custom_jvp
+def _square_root(matrix: jax.Array, roots: jax.Array, vectors: jax.Array) -> jax.Array:
+    return (vectors * roots) @ vectors.T
+
+
+@_square_root.defjvp
+def _square_root_jvp(
+    primals: tuple[jax.Array, jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    _, roots, vectors = primals
+    root = _square_root(*primals)
+    factors = roots[:, None] + roots[None, :]
+    return root, solve_in_eigenbasis(lambda x: root @ x + x @ root, factors, vectors, tangents[0])
+
+
+def inverse_square_root(matrix: jax.Array) -> jax.Array:
+    """S^{−1/2} of a symmetric positive definite matrix, (n, n); derivatives as those of `square_root`."""
+    return jnp.linalg.inv(square_root(matrix))
+
+
+def unit_padding(matrix: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """`matrix` with rows and columns of padding replaced by those of the identity."""
+    if mask is None:
+        return matrix
+    return jnp.where(mask[:, None] & mask[None, :], matrix, jnp.diag(~mask).astype(matrix.dtype))

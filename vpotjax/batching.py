@@ -1,0 +1,189 @@
+"""Batches of molecules of different size: all padding and all masks are made here.
+
+Every size is padded to the largest of the batch, or to a given `BatchShape`, so that one compiled program serves all
+batches of that shape. Padded atoms have number and charge zero, padded primitives have coefficient zero, padded AOs come
+last; all integrals over them are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vpotjax._checks import InputError
+from vpotjax._pytree import pytree
+from vpotjax.basis import Basis, Shells, load_basis
+from vpotjax.molecule import Molecule
+
+
+class BasisShape(NamedTuple):
+    """Sizes of a padded basis: AOs, and by l (0, 1, …) primitives and shells."""
+
+    nao: int
+    nprim: tuple[int, ...]
+    nshl: tuple[int, ...]
+
+
+class BatchShape(NamedTuple):
+    """Sizes of a padded batch; `bases` in the order of the batch's bases."""
+
+    natm: int
+    bases: tuple[tuple[str, BasisShape], ...]
+
+
+@pytree
+class Batch:
+    """Molecules with a leading batch axis on every leaf; `jax.vmap` or `jax.lax.map` over it sees one molecule.
+
+    Attributes:
+        numbers: (nbatch, natm), 0 for padding.
+        positions: (nbatch, natm, 3), bohr, 0 for padding.
+        atom_mask: (nbatch, natm) True where an atom is real.
+        nelec: (nbatch,) electrons.
+        bases: by role, see `pad_batch`.
+    """
+
+    numbers: Any
+    positions: Any
+    atom_mask: Any
+    nelec: Any
+    bases: dict[str, Basis]
+
+    @property
+    def basis(self) -> Basis:
+        """The only basis of a batch that has one."""
+        if len(self.bases) != 1:
+            raise InputError(f"batch has bases {', '.join(self.bases)}; take one by name from .bases.")
+        return next(iter(self.bases.values()))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: Any) -> Batch:
+        """A part of the batch, by slice or index array; an integer gives one molecule without the batch axis."""
+        return jax.tree.map(lambda leaf: leaf[index], self)
+
+
+def pad_batch(
+    molecules: Sequence[Molecule], basis: str | Mapping[str, Any], shape: BatchShape | None = None
+) -> Batch:
+    """Stack molecules, with one or more bases, into arrays of one size.
+
+    Args:
+        molecules: at least one.
+        basis: a name of basis-set-exchange, or a dict from roles to what `load_basis` takes, for example
+            {"orbital": "sto-3g", "potential": "def2-svp"}.
+        shape: pad to these sizes (see `batch_shape`); default: the largest of `molecules`.
+
+    Raises:
+        InputError: no molecules, or a molecule is larger than `shape`.
+    """
+    bases = {"orbital": basis} if isinstance(basis, str) else dict(basis)
+    if not molecules:
+        raise InputError("molecules is empty; give at least one.")
+    loaded = {role: [load_basis(spec, m.numbers) for m in molecules] for role, spec in bases.items()}
+    natm = max(m.natm for m in molecules)
+    needed = BatchShape(natm, tuple((role, _joint_shape(list(b))) for role, b in loaded.items()))
+    shape = needed if shape is None else shape
+    if tuple(role for role, _ in shape.bases) != tuple(bases):
+        raise InputError(f"shape has bases {[r for r, _ in shape.bases]}, the batch has {list(bases)}; use the same.")
+    if joint_batch_shape([shape, needed]) != shape:
+        raise InputError(f"shape={shape} is too small, molecules need {needed}; pad to their joint_batch_shape.")
+    numbers = pad_arrays([m.numbers for m in molecules], (shape.natm,))
+    return Batch(
+        numbers=numbers,
+        positions=pad_arrays([np.asarray(m.positions) for m in molecules], (shape.natm, 3)),
+        atom_mask=numbers > 0,
+        nelec=np.array([m.nelec for m in molecules]),
+        bases={
+            role: jax.tree.map(lambda *leaves: np.stack(leaves), *(_pad_basis(b, sizes, shape.natm) for b in loaded[role]))
+            for role, sizes in shape.bases
+        },
+    )
+
+
+def batch_shape(batch: Batch) -> BatchShape:
+    """The sizes of a batch, to pad another one alike."""
+    return BatchShape(batch.numbers.shape[-1], tuple((role, _shape(basis)) for role, basis in batch.bases.items()))
+
+
+def joint_batch_shape(shapes: Iterable[BatchShape]) -> BatchShape:
+    """The smallest shape that holds all of `shapes`."""
+    shapes = list(shapes)
+    bases = [
+        (role, _largest([dict(s.bases)[role] for s in shapes if role in dict(s.bases)])) for role, _ in shapes[0].bases
+    ]
+    return BatchShape(max(s.natm for s in shapes), tuple(bases))
+
+
+def pad_arrays(arrays: Sequence[Any], shape: tuple[int, ...], fill: Any = 0) -> np.ndarray:
+    """Stack arrays of different sizes, each padded at the end of its axes to `shape` with `fill`."""
+    padded = []
+    for array in map(np.asarray, arrays):
+        width = [(0, size - have) for size, have in zip(shape, array.shape, strict=True)]
+        if any(after < 0 for _, after in width):
+            raise InputError(f"array of shape {array.shape} does not fit into {shape}; pad to a larger shape.")
+        padded.append(np.pad(array, width, constant_values=fill))
+    return np.stack(padded)
+
+
+def _shape(basis: Basis) -> BasisShape:
+    sizes = {shells.l: shells.coefficients.shape[-2:] for shells in basis.shells}
+    nshl, nprim = zip(*(sizes.get(l, (0, 0)) for l in range(max(sizes) + 1)), strict=True)
+    return BasisShape(basis.nao, tuple(nprim), tuple(nshl))
+
+
+def _joint_shape(bases: list[Basis]) -> BasisShape:
+    return _largest([_shape(basis) for basis in bases])
+
+
+def _largest(shapes: Sequence[BasisShape]) -> BasisShape:
+    ls = range(max(len(s.nshl) for s in shapes))
+    nprim = tuple(max(s.nprim[l] if l < len(s.nprim) else 0 for s in shapes) for l in ls)
+    nshl = tuple(max(s.nshl[l] if l < len(s.nshl) else 0 for s in shapes) for l in ls)
+    return BasisShape(max(s.nao for s in shapes), nprim, nshl)
+
+
+def _pad_basis(basis: Basis, shape: BasisShape, natm: int) -> Basis:
+    """`basis` with more room; padded AOs are spread over slots that no real AO uses, where all integrals are zero."""
+    own = {shells.l: shells for shells in basis.shells}
+    sizes = _shape(basis)
+    old_starts, new_starts = _group_starts(sizes), _group_starts(shape)
+    ls = np.asarray(basis.ao_l)
+    grouped = np.asarray(basis.grouped_index) - old_starts[ls] + new_starts[ls]
+    free = np.setdiff1d(np.arange(new_starts[-1]), grouped)
+    extra = shape.nao - basis.nao
+
+    def longer(values: Any, fill: Any) -> np.ndarray:
+        return np.concatenate([values, np.full(extra, fill, dtype=np.asarray(values).dtype)])
+
+    return Basis(
+        shells=tuple(_pad_shells(own.get(l), l, shape) for l in range(len(shape.nshl)) if shape.nshl[l]),
+        grouped_index=np.concatenate([grouped, free[:extra]]),
+        ao_mask=longer(basis.ao_mask, False),
+        ao_atom=longer(basis.ao_atom, -1),
+        ao_l=longer(basis.ao_l, -1),
+        ao_shell=longer(basis.ao_shell, -1),
+        ao_m=longer(basis.ao_m, -1),
+        numbers=pad_arrays([basis.numbers], (natm,))[0],
+        nuclear_charges=pad_arrays([basis.nuclear_charges], (natm,))[0],
+    )
+
+
+def _group_starts(shape: BasisShape) -> np.ndarray:
+    return np.cumsum([0] + [n * (2 * l + 1) for l, n in enumerate(shape.nshl)])
+
+
+def _pad_shells(shells: Shells | None, l: int, shape: BasisShape) -> Shells:
+    nprim, nshl = shape.nprim[l], shape.nshl[l]
+    if shells is None:
+        return Shells(l, np.zeros(nprim, dtype=int), np.ones(nprim), np.zeros((nshl, nprim)))
+    return Shells(
+        l,
+        pad_arrays([shells.atom], (nprim,))[0],
+        pad_arrays([shells.exponents], (nprim,), fill=1.0)[0],
+        pad_arrays([shells.coefficients], (nshl, nprim))[0],
+    )

@@ -1,0 +1,82 @@
+"""PySCF: molecules and reference calculations. PySCF is imported inside the functions that need it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vpotjax._checks import InputError
+from vpotjax.molecule import Molecule
+
+if TYPE_CHECKING:
+    from pyscf.gto import Mole
+
+
+def to_pyscf(molecule: Molecule, basis: str | dict[str, Any]) -> Mole:
+    """A built `pyscf.gto.Mole` (spherical, bohr, no symmetry) with PySCF's own version of `basis`."""
+    from pyscf import gto
+
+    atoms = [(symbol, position) for symbol, position in zip(molecule.symbols, molecule.positions, strict=True)]
+    return gto.M(
+        atom=atoms, basis=basis, unit="Bohr", charge=molecule.charge, spin=molecule.spin, verbose=0, dump_input=False
+    )
+
+
+def uncoupled_polarizability(mf: Any) -> np.ndarray:
+    """α = 4 Σ_ia r_ia ⊗ r_ia / (ε_a − ε_i), (3, 3) in bohr³, of a converged restricted calculation."""
+    occupied = mf.mo_occ > 0
+    position = mf.mol.intor_symmetric("int1e_r")
+    transition = np.einsum("xpq,pi,qa->xia", position, mf.mo_coeff[:, occupied], mf.mo_coeff[:, ~occupied])
+    gaps = mf.mo_energy[None, ~occupied] - mf.mo_energy[occupied, None]
+    return 4 * np.einsum("xia,yia->xy", transition / gaps, transition)
+
+
+def reference_labels(
+    molecule: Molecule, basis: str, xc: str = "b3lyp", density_fit: bool = False, grid_level: int = 3, matrices: bool = False
+) -> dict[str, np.ndarray]:
+    """Restricted Kohn–Sham labels of a closed-shell molecule; xc="hf" gives Hartree–Fock.
+
+    Returns:
+        energy (hartree), mo_energies (nao,) hartree, dipole (3,) e·bohr about the origin of the coordinates,
+        polarizability (3, 3) bohr³, uncoupled; with `matrices` also fock and overlap (nao, nao), PySCF's AO order.
+
+    Raises:
+        InputError: the molecule is not closed-shell.
+        RuntimeError: the calculation does not converge, even with the second-order solver.
+    """
+    from pyscf import dft, scf
+
+    if molecule.spin:
+        raise InputError(f"spin is {molecule.spin}; reference labels are for closed shells, give spin=0.")
+    mol = to_pyscf(molecule, basis)
+    mf: Any = scf.RHF(mol) if xc == "hf" else dft.RKS(mol, xc=xc)
+    if xc != "hf":
+        mf.grids.level = grid_level
+    if density_fit:
+        mf = mf.density_fit()
+    mf.conv_tol = 1e-10
+    mf.kernel()
+    if not mf.converged:
+        mf = mf.newton()
+        mf.kernel()
+    if not mf.converged:
+        raise RuntimeError(f"{xc}/{basis} of {molecule.formula} did not converge; check the geometry.")
+    labels = {
+        "energy": np.asarray(mf.e_tot),
+        "mo_energies": np.asarray(mf.mo_energy),
+        "dipole": mf.dip_moment(unit="AU", verbose=0),
+        "polarizability": uncoupled_polarizability(mf),
+    }
+    if matrices:
+        labels |= {"fock": np.asarray(mf.get_fock()), "overlap": np.asarray(mf.get_ovlp())}
+    return labels
+
+
+def harmonic_hessian(molecule: Molecule, basis: str = "sto-3g") -> tuple[np.ndarray, np.ndarray]:
+    """RHF Hessian (natm, natm, 3, 3) in hartree/bohr² and atomic masses (natm,) in dalton, for thermal sampling."""
+    from pyscf import scf
+
+    mol = to_pyscf(molecule, basis)
+    mf = scf.RHF(mol).run()
+    return np.asarray(mf.Hessian().kernel()), np.asarray(mol.atom_mass_list(isotope_avg=True))

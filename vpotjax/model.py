@@ -1,0 +1,161 @@
+"""The chain in one file: molecule → V → features → F → ε, P, μ, α.
+
+Every function takes one molecule (an element of a `Batch`); `jax.vmap` and `jax.lax.map` give batches. `prepare`
+holds what depends on the geometry alone and is computed once per training set; inside `jax.grad` with respect to
+positions, call it inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vpotjax._pytree import pytree
+from vpotjax.basis import Basis
+from vpotjax.batching import Batch, BatchShape, pad_batch
+from vpotjax.electronic.density import density_matrix
+from vpotjax.electronic.eigensolver import eigh
+from vpotjax.electronic.properties import dipole, homo_lumo_gap, polarizability
+from vpotjax.integrals.multipole import position_integrals
+from vpotjax.integrals.overlap import overlap
+from vpotjax.molecule import Molecule
+from vpotjax.operators.blocks import Irrep, ShellLayout, ao_matrix, irreps, shell_layout
+from vpotjax.operators.features import FeatureStatistics, normalised, pair_type_count, pair_types, potential_features
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What a model is; hashable and written to the run folder.
+
+    Attributes:
+        species: atomic numbers that the model knows, ascending.
+        orbital_basis: in which F lives.
+        potential_basis: in which V and its powers are represented.
+        power_order, power_kind: see `potential_powers`.
+        hidden: widths of the MLP of the pair's invariants.
+        gated: channels per irrep that the MLP gates.
+    """
+
+    species: tuple[int, ...]
+    orbital_basis: str = "sto-3g"
+    potential_basis: str = "def2-svp"
+    power_order: int = 4
+    power_kind: str = "metric"
+    hidden: tuple[int, ...] = (64, 64)
+    gated: int = 8
+
+    def layouts(self) -> tuple[ShellLayout, ShellLayout]:
+        """Shell layouts of the orbital and of the potential basis."""
+        return shell_layout(self.orbital_basis, self.species), shell_layout(self.potential_basis, self.species)
+
+    def batch(self, molecules: Sequence[Molecule], shape: BatchShape | None = None) -> Batch:
+        """Molecules with the two bases of the model."""
+        return pad_batch(molecules, {"orbital": self.orbital_basis, "potential": self.potential_basis}, shape)
+
+
+@pytree
+class Prepared:
+    """What the model needs of one molecule.
+
+    Attributes:
+        features: by irrep, (natm, natm, channels, 2λ+1), not normalised.
+        kinds: (natm, natm), see `pair_types`.
+        overlap: S, (nao, nao).
+        position: r about the origin, (3, nao, nao), bohr.
+        positions: (natm, 3), bohr.
+        nelec: ().
+        basis: orbital basis.
+    """
+
+    features: dict[Irrep, jax.Array]
+    kinds: jax.Array
+    overlap: jax.Array
+    position: jax.Array
+    positions: jax.Array
+    nelec: jax.Array
+    basis: Basis
+
+
+@pytree
+class Observables:
+    """Of one Fock matrix; see the functions of the same names for units.
+
+    Attributes:
+        mo_energies: (nao,), padding last.
+        density: (nao, nao).
+        homo_lumo_gap: ().
+        dipole: (3,).
+        polarizability: (3, 3), uncoupled.
+    """
+
+    mo_energies: jax.Array
+    density: jax.Array
+    homo_lumo_gap: jax.Array
+    dipole: jax.Array
+    polarizability: jax.Array
+
+
+def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
+    """Integrals and features of one molecule of a batch that `config.batch` made."""
+    orbital, potential = molecule.bases["orbital"], molecule.bases["potential"]
+    positions = jnp.asarray(molecule.positions)
+    target_layout, layout = config.layouts()
+    features = potential_features(
+        potential, positions, layout, config.power_order, config.power_kind, irreps(target_layout)
+    )
+    return Prepared(
+        features=features,
+        kinds=pair_types(molecule.numbers, config.species),
+        overlap=overlap(orbital, positions),
+        position=position_integrals(orbital, positions, jnp.zeros(3, positions.dtype)),
+        positions=positions,
+        nelec=jnp.asarray(molecule.nelec),
+        basis=jax.tree.map(jnp.asarray, orbital),
+    )
+
+
+def network(config: ModelConfig) -> Any:
+    """The Flax module of `config`: FockMap on normalised features."""
+    from vpotjax.nn.fock_map import FockMap
+
+    return FockMap(config.layouts()[0], pair_type_count(config.species), config.hidden, config.gated)
+
+
+def fock(params: Any, statistics: FeatureStatistics, prepared: Prepared, config: ModelConfig) -> jax.Array:
+    """Predicted F, (nao, nao), hartree, symmetric; zero on padding."""
+    x = normalised(prepared.features, prepared.kinds, statistics)
+    blocks = network(config).apply(params, x, prepared.kinds)
+    return ao_matrix(blocks, prepared.basis, config.layouts()[0])
+
+
+def observables(fock: jax.Array, prepared: Prepared) -> Observables:
+    """ε, P, gap, μ and α of a Fock matrix; one eigenproblem under jit."""
+    mask, nelec = prepared.basis.ao_mask, prepared.nelec
+    energies, _ = eigh(fock, prepared.overlap, mask)
+    density = density_matrix(fock, prepared.overlap, nelec, mask)
+    return Observables(
+        mo_energies=energies,
+        density=density,
+        homo_lumo_gap=homo_lumo_gap(energies, nelec),
+        dipole=dipole(density, prepared.position, prepared.positions, prepared.basis.nuclear_charges),
+        polarizability=polarizability(fock, prepared.overlap, prepared.position, nelec, mask),
+    )
+
+
+T = TypeVar("T")
+
+
+def map_batch(function: Callable[..., T], batch: Any, *rest: Any) -> T:
+    """`function` over the molecules of a batch, one after the other in one program: less memory than vmap, faster on CPU."""
+    return jax.lax.map(lambda molecule: function(molecule, *rest), jax.tree.map(jnp.asarray, batch))
+
+
+def initial_parameters(config: ModelConfig, prepared: Prepared, seed: int) -> Any:
+    """Random parameters; `prepared` is of any one molecule, for the sizes."""
+    x = {irrep: np.zeros(value.shape, value.dtype) for irrep, value in prepared.features.items()}
+    return network(config).init(jax.random.key(seed), x, np.asarray(prepared.kinds))

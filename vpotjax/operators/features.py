@@ -1,0 +1,128 @@
+"""What a network sees of a molecule: powers of its external potential, coupled to irreps per pair of atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vpotjax._checks import InputError
+from vpotjax._pytree import pytree
+from vpotjax.basis import Basis
+from vpotjax.integrals.nuclear_attraction import external_potential
+from vpotjax.integrals.overlap import overlap
+from vpotjax.operators.blocks import Coupled, Irrep, ShellLayout, atom_pair_blocks, couple
+from vpotjax.operators.matrix_power import potential_powers
+
+SCALAR = Irrep(0, 1)
+
+
+def potential_features(
+    basis: Basis, positions: jax.Array, layout: ShellLayout, order: int, kind: str, wanted: Iterable[Irrep]
+) -> dict[Irrep, jax.Array]:
+    """Powers of V in `basis`, coupled: by irrep (natm, natm, order · channels, 2λ+1).
+
+    The scalars get one more channel, 1 on site and 0 off site: the constant that symmetry allows.
+
+    Args:
+        basis: in which V is represented.
+        positions: (natm, 3), bohr.
+        layout: that holds the basis.
+        order, kind: see `potential_powers`.
+        wanted: irreps to make.
+    """
+    powers = potential_powers(
+        external_potential(basis, positions), overlap(basis, positions), order, kind, jnp.asarray(basis.ao_mask)
+    )
+    features = {}
+    for irrep, x in couple(atom_pair_blocks(powers, basis, layout), layout, wanted).items():
+        features[irrep] = jnp.concatenate(list(x), axis=-2)
+    onsite = jnp.eye(basis.natm, dtype=features[SCALAR].dtype)[:, :, None, None]
+    features[SCALAR] = jnp.concatenate([features[SCALAR], onsite], axis=-2)
+    return features
+
+
+def pair_types(numbers: jax.Array, species: Sequence[int]) -> jax.Array:
+    """(natm, natm) kind of each ordered pair of atoms: on site by species, off site by both; −1 where one is padding.
+
+    Raises:
+        InputError: an element is not among `species` (checked where `numbers` has values).
+    """
+    if not isinstance(numbers, jax.core.Tracer):
+        foreign = set(np.asarray(numbers).ravel().tolist()) - {0, *species}
+        if foreign:
+            raise InputError(
+                f"numbers contains the elements {sorted(foreign)}, the model knows {sorted(species)}; train it with them."
+            )
+    table = np.full(max(species) + 1, -1)
+    table[list(species)] = np.arange(len(species))
+    index = jnp.asarray(table)[jnp.asarray(numbers)]
+    offsite = len(species) * (1 + index[:, None]) + index[None, :]
+    kinds = jnp.where(jnp.eye(len(index), dtype=bool), index[:, None], offsite)
+    return jnp.where((index[:, None] >= 0) & (index[None, :] >= 0), kinds, -1)
+
+
+def pair_type_count(species: Sequence[int]) -> int:
+    """Number of kinds that `pair_types` tells apart."""
+    return len(species) * (len(species) + 1)
+
+
+@pytree
+class FeatureStatistics:
+    """Mean and whitening transform per kind of pair, from the training set.
+
+    Only scalars on site have a mean; off site it would not vanish with distance, and elsewhere symmetry forbids it.
+
+    Attributes:
+        mean: by irrep, (kinds, channels).
+        transform: by irrep, (kinds, channels, channels).
+    """
+
+    mean: dict[Irrep, np.ndarray]
+    transform: dict[Irrep, np.ndarray]
+
+
+def feature_statistics(
+    features: Coupled, kinds: np.ndarray, species: Sequence[int], noise: float = 1e-3
+) -> FeatureStatistics:
+    """Statistics over a batch.
+
+    Channels are divided by their root mean square; the transform is then (C + noise)^{−1/2} with their second moments
+    C, so that powers of V, which are nearly parallel, become independent, and directions below `noise` stay small.
+
+    Args:
+        features: (nbatch, natm, natm, channels, 2λ+1) by irrep.
+        kinds: (nbatch, natm, natm), see `pair_types`.
+        species: atomic numbers of the kinds.
+        noise: relative second moment below which a direction counts as noise.
+    """
+    means, transforms = {}, {}
+    for irrep, x in features.items():
+        count, channels = pair_type_count(species), x.shape[-2]
+        means[irrep], transforms[irrep] = np.zeros((count, channels)), np.zeros((count, channels, channels))
+        for kind in range(count):
+            rows = np.swapaxes(np.asarray(x)[kinds == kind], 1, 2).reshape(-1, channels)
+            if not len(rows):
+                continue
+            if irrep == SCALAR and kind < len(species):
+                means[irrep][kind, :-1] = rows.mean(axis=0)[:-1]  # the constant channel stays
+            centred = rows - means[irrep][kind]
+            size, largest = np.sqrt(np.mean(centred**2, axis=0)), np.abs(rows).max(axis=0)
+            scale = np.where(size > 1e-6 * largest, 1 / np.maximum(size, 1e-300), 0.0)
+            values, vectors = np.linalg.eigh((centred * scale).T @ (centred * scale) / len(rows))
+            whitening = (vectors / np.sqrt(np.maximum(values, 0) + noise)) @ vectors.T
+            transforms[irrep][kind] = scale[:, None] * whitening
+    return FeatureStatistics(means, transforms)
+
+
+def normalised(features: Coupled, kinds: jax.Array, statistics: FeatureStatistics) -> dict[Irrep, jax.Array]:
+    """Features of one molecule minus mean, times transform; zero on padding."""
+    real = (kinds >= 0)[..., None, None]
+    result = {}
+    for irrep, x in features.items():
+        mean, transform = (jnp.asarray(s[irrep], x.dtype)[kinds] for s in (statistics.mean, statistics.transform))
+        centred = jnp.where(real, x - mean[..., None], 0.0)
+        result[irrep] = jnp.einsum("ijkc,ijkm->ijcm", transform, centred)
+    return result

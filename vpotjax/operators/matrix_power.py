@@ -1,0 +1,52 @@
+"""Powers of the external potential in a non-orthogonal basis.
+
+- "raw": V^k.
+- "metric": V (S⁻¹ V)^{k−1}, the k-th power as an operator: independent of the basis where the basis is complete.
+- "lowdin": Ṽ^k with Ṽ = S^{−1/2} V S^{−1/2}.
+
+One more factor adds one centre: (V²)_ij = Σ_k V_ik V_kj is one step of message passing
+(Nigam, Smidt, Dusson 2026, arXiv:2602.15345).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from vpotjax._checks import InputError
+from vpotjax._numerics import inverse_square_root, unit_padding
+
+KINDS = ("raw", "metric", "lowdin")
+
+
+def potential_powers(
+    potential: jax.Array, overlap: jax.Array, order: int, kind: str = "metric", ao_mask: jax.Array | None = None
+) -> jax.Array:
+    """Powers 1 … order of V, (order, nao, nao), hartree^k; zero on padding; each symmetric.
+
+    Args:
+        potential: V, (nao, nao), zero on padding.
+        overlap: S, (nao, nao); not used by "raw".
+        order: highest power, ≥ 1.
+        kind: one of KINDS.
+        ao_mask: (nao,) True where an AO is real; default: all.
+
+    Raises:
+        InputError: unknown kind or order < 1.
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind is {kind!r}; give one of {', '.join(KINDS)}.")
+    if order < 1:
+        raise InputError(f"order is {order}; give at least 1.")
+    first = step = potential
+    if kind == "metric":
+        factor = jnp.linalg.cholesky(unit_padding(overlap, ao_mask))
+        step = jax.scipy.linalg.cho_solve((factor, True), potential)
+    elif kind == "lowdin":
+        root = inverse_square_root(unit_padding(overlap, ao_mask))
+        first = step = root @ potential @ root
+    powers = [first]
+    for _ in range(order - 1):
+        product = powers[-1] @ step
+        powers.append((product + product.T) / 2)
+    return jnp.stack(powers)
