@@ -1,3 +1,95 @@
-"""vpotjax: differentiable electronic structure on matrices of the external potential, in JAX."""
+"""vpotjax: differentiable electronic structure on matrices of the external potential, in JAX.
+
+Names are imported on first use, so that `import vpotjax` is as fast as it can be and needs neither PySCF nor Flax.
+Switch JAX to double precision (`jax.config.update("jax_enable_x64", True)`) for quantum-chemical accuracy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vpotjax import interop, io, losses, metrics, nn, train
+    from vpotjax._checks import InputError
+    from vpotjax.basis import Basis, load_basis
+    from vpotjax.batching import Batch, pad_batch
+    from vpotjax.electronic.density import density_matrix
+    from vpotjax.electronic.eigensolver import eigh
+    from vpotjax.electronic.properties import dipole, homo_lumo_gap, polarizability
+    from vpotjax.integrals.kinetic import kinetic
+    from vpotjax.integrals.multipole import position_integrals
+    from vpotjax.integrals.nuclear_attraction import external_potential, nuclear_attraction, screened_potential
+    from vpotjax.integrals.overlap import overlap
+    from vpotjax.model import Model, ModelConfig
+    from vpotjax.molecule import Molecule
+    from vpotjax.operators.matrix_power import potential_powers
 
 __version__ = "0.1.0"
+
+_SOURCES = {
+    "Basis": "basis",
+    "Batch": "batching",
+    "InputError": "_checks",
+    "Model": "model",
+    "ModelConfig": "model",
+    "Molecule": "molecule",
+    "density_matrix": "electronic.density",
+    "dipole": "electronic.properties",
+    "eigh": "electronic.eigensolver",
+    "external_potential": "integrals.nuclear_attraction",
+    "homo_lumo_gap": "electronic.properties",
+    "kinetic": "integrals.kinetic",
+    "load_basis": "basis",
+    "nuclear_attraction": "integrals.nuclear_attraction",
+    "overlap": "integrals.overlap",
+    "pad_batch": "batching",
+    "polarizability": "electronic.properties",
+    "position_integrals": "integrals.multipole",
+    "potential_powers": "operators.matrix_power",
+    "screened_potential": "integrals.nuclear_attraction",
+}
+_MODULES = ("interop", "io", "losses", "metrics", "nn", "train")
+
+__all__ = [
+    "Basis",
+    "Batch",
+    "InputError",
+    "Model",
+    "ModelConfig",
+    "Molecule",
+    "density_matrix",
+    "dipole",
+    "eigh",
+    "external_potential",
+    "homo_lumo_gap",
+    "interop",
+    "io",
+    "kinetic",
+    "load_basis",
+    "losses",
+    "metrics",
+    "nn",
+    "nuclear_attraction",
+    "overlap",
+    "pad_batch",
+    "polarizability",
+    "position_integrals",
+    "potential_powers",
+    "screened_potential",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"vpotjax.{name}")
+    if name not in _SOURCES:
+        raise AttributeError(f"module 'vpotjax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"vpotjax.{_SOURCES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
+from vpotjax._typing import Array
+
 
 def solve_in_eigenbasis(
-    operator: Callable[[jax.Array], jax.Array], factors: jax.Array, vectors: jax.Array, right: jax.Array
+    operator: Callable[[jax.Array], jax.Array], factors: Array, vectors: Array, right: Array
 ) -> jax.Array:
-    """Solve operator(X) = right, where the self-adjoint `operator` multiplies element ij by factors_ij in a known basis.
+    """Solve operator(X) = right; the self-adjoint `operator` multiplies element ij by factors_ij in a known basis.
 
     The inverse is applied through the eigenbasis, without derivative; derivatives of the solution come from those of
     `operator`, so they are right to any order and need no derivative of eigenvectors.
@@ -26,12 +28,12 @@ def solve_in_eigenbasis(
     factors, vectors = stop_gradient(factors), stop_gradient(vectors)
 
     def solve(_: Callable[[jax.Array], jax.Array], b: jax.Array) -> jax.Array:
-        return vectors @ ((vectors.T @ b @ vectors) / factors) @ vectors.T
+        return jnp.asarray(vectors @ ((vectors.T @ b @ vectors) / factors) @ vectors.T)
 
     return jax.lax.custom_linear_solve(operator, right, solve, symmetric=True)
 
 
-def square_root(matrix: jax.Array) -> jax.Array:
+def square_root(matrix: Array) -> jax.Array:
     """S^{1/2} of a symmetric positive definite matrix, (n, n); differentiable to any order, also at degeneracy.
 
     The derivative Y′ solves the Sylvester equation Y Y′ + Y′ Y = S′ with Y = S^{1/2}.
@@ -55,13 +57,13 @@ def _square_root_jvp(
     return root, solve_in_eigenbasis(lambda x: root @ x + x @ root, factors, vectors, tangents[0])
 
 
-def inverse_square_root(matrix: jax.Array) -> jax.Array:
+def inverse_square_root(matrix: Array) -> jax.Array:
     """S^{−1/2} of a symmetric positive definite matrix, (n, n); derivatives as those of `square_root`."""
     return jnp.linalg.inv(square_root(matrix))
 
 
-def unit_padding(matrix: jax.Array, mask: jax.Array | None) -> jax.Array:
+def unit_padding(matrix: Array, mask: Array | None) -> jax.Array:
     """`matrix` with rows and columns of padding replaced by those of the identity."""
     if mask is None:
-        return matrix
+        return jnp.asarray(matrix)
     return jnp.where(mask[:, None] & mask[None, :], matrix, jnp.diag(~mask).astype(matrix.dtype))

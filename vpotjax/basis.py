@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax._pytree import pytree, static_field
+from vpotjax._typing import Array
 from vpotjax.conventions import SHELL_LETTERS
 
 ShellList = Sequence[Sequence[Any]]
@@ -33,9 +33,9 @@ class Shells:
     """
 
     l: int = static_field()
-    atom: np.ndarray | jax.Array
-    exponents: np.ndarray | jax.Array
-    coefficients: np.ndarray | jax.Array
+    atom: Array
+    exponents: Array
+    coefficients: Array
 
 
 @pytree
@@ -51,17 +51,21 @@ class Basis:
         numbers: (natm,) atomic numbers; 0 for padding.
         nuclear_charges: (natm,) atomic numbers minus the electrons of an effective core potential, where the basis
             is made for one; the semi-local part of the potential is not included.
+        screening_charges, screening_exponents: (natm, nscreen) Gaussian charges that screen the nuclei in
+            `screened_potential`; charge 0 for padding.
     """
 
     shells: tuple[Shells, ...]
-    grouped_index: np.ndarray | jax.Array
-    ao_mask: np.ndarray | jax.Array
-    ao_atom: np.ndarray | jax.Array
-    ao_l: np.ndarray | jax.Array
-    ao_shell: np.ndarray | jax.Array
-    ao_m: np.ndarray | jax.Array
-    numbers: np.ndarray | jax.Array
-    nuclear_charges: np.ndarray | jax.Array
+    grouped_index: Array
+    ao_mask: Array
+    ao_atom: Array
+    ao_l: Array
+    ao_shell: Array
+    ao_m: Array
+    numbers: Array
+    nuclear_charges: Array
+    screening_charges: Array
+    screening_exponents: Array
 
     @property
     def nao(self) -> int:
@@ -115,12 +119,15 @@ def load_basis(name_or_dict: str | Mapping[str, str | ShellList], numbers: Seque
     groups = [_shells_of(l, numbers, {z: shells for z, (shells, _) in data.items()}) for l in range(lmax + 1)]
     layout = _ao_layout(numbers, {z: [int(s[0]) for s in shells for _ in s[1][1:]] for z, (shells, _) in data.items()})
     core = np.array([data[z][1] for z in numbers.tolist()])
+    charges, exponents = _screening(numbers)
     return Basis(
         shells=tuple(group for group in groups if len(group.coefficients)),
         **layout,
         ao_mask=np.ones(len(layout["grouped_index"]), dtype=bool),
         numbers=numbers,
         nuclear_charges=(numbers - core).astype(float),
+        screening_charges=charges,
+        screening_exponents=exponents,
     )
 
 
@@ -165,8 +172,21 @@ def _exchange_basis(name: str, number: int) -> tuple[ShellList, int]:
         if len(ls) == 1:
             shells.append([ls[0], *([e, *c] for e, *c in zip(exponents, *columns, strict=True))])
         else:  # one column per l, as in Pople's SP shells
-            shells += [[l, *([e, c] for e, c in zip(exponents, column, strict=True))] for l, column in zip(ls, columns, strict=True)]
+            shells += [
+                [l, *([e, c] for e, c in zip(exponents, column, strict=True))]
+                for l, column in zip(ls, columns, strict=True)
+            ]
     return sorted(shells, key=lambda shell: shell[0]), int(element.get("ecp_electrons", 0))
+
+
+def _screening(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Charges and exponents (natm, nscreen) of the Gaussian fits of free atoms."""
+    fits = [_exchange_basis("sap_grasp_small", z)[0][0][1:] for z in numbers.tolist()]
+    charges, exponents = np.zeros((2, len(fits), max(map(len, fits))))
+    exponents += 1.0
+    for atom, fit in enumerate(fits):
+        exponents[atom, : len(fit)], charges[atom, : len(fit)] = np.array(fit).T
+    return charges, exponents
 
 
 def primitive_norm(l: int, exponent: np.ndarray) -> np.ndarray:

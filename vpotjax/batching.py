@@ -1,8 +1,8 @@
 """Batches of molecules of different size: all padding and all masks are made here.
 
 Every size is padded to the largest of the batch, or to a given `BatchShape`, so that one compiled program serves all
-batches of that shape. Padded atoms have number and charge zero, padded primitives have coefficient zero, padded AOs come
-last; all integrals over them are zero.
+batches of that shape. Padded atoms have number and charge zero, padded primitives have coefficient zero, padded AOs
+come last; all integrals over them are zero.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from vpotjax.molecule import Molecule
 
 
 class BasisShape(NamedTuple):
-    """Sizes of a padded basis: AOs, and by l (0, 1, …) primitives and shells."""
+    """Sizes of a padded basis: AOs, by l (0, 1, …) primitives and shells, and screening charges per atom."""
 
     nao: int
     nprim: tuple[int, ...]
     nshl: tuple[int, ...]
+    nscreen: int
 
 
 class BatchShape(NamedTuple):
@@ -67,9 +68,7 @@ class Batch:
         return jax.tree.map(lambda leaf: leaf[index], self)
 
 
-def pad_batch(
-    molecules: Sequence[Molecule], basis: str | Mapping[str, Any], shape: BatchShape | None = None
-) -> Batch:
+def pad_batch(molecules: Sequence[Molecule], basis: str | Mapping[str, Any], shape: BatchShape | None = None) -> Batch:
     """Stack molecules, with one or more bases, into arrays of one size.
 
     Args:
@@ -99,7 +98,9 @@ def pad_batch(
         atom_mask=numbers > 0,
         nelec=np.array([m.nelec for m in molecules]),
         bases={
-            role: jax.tree.map(lambda *leaves: np.stack(leaves), *(_pad_basis(b, sizes, shape.natm) for b in loaded[role]))
+            role: jax.tree.map(
+                lambda *leaves: np.stack(leaves), *(_pad_basis(b, sizes, shape.natm) for b in loaded[role])
+            )
             for role, sizes in shape.bases
         },
     )
@@ -133,7 +134,7 @@ def pad_arrays(arrays: Sequence[Any], shape: tuple[int, ...], fill: Any = 0) -> 
 def _shape(basis: Basis) -> BasisShape:
     sizes = {shells.l: shells.coefficients.shape[-2:] for shells in basis.shells}
     nshl, nprim = zip(*(sizes.get(l, (0, 0)) for l in range(max(sizes) + 1)), strict=True)
-    return BasisShape(basis.nao, tuple(nprim), tuple(nshl))
+    return BasisShape(basis.nao, tuple(nprim), tuple(nshl), basis.screening_charges.shape[-1])
 
 
 def _joint_shape(bases: list[Basis]) -> BasisShape:
@@ -144,7 +145,7 @@ def _largest(shapes: Sequence[BasisShape]) -> BasisShape:
     ls = range(max(len(s.nshl) for s in shapes))
     nprim = tuple(max(s.nprim[l] if l < len(s.nprim) else 0 for s in shapes) for l in ls)
     nshl = tuple(max(s.nshl[l] if l < len(s.nshl) else 0 for s in shapes) for l in ls)
-    return BasisShape(max(s.nao for s in shapes), nprim, nshl)
+    return BasisShape(max(s.nao for s in shapes), nprim, nshl, max(s.nscreen for s in shapes))
 
 
 def _pad_basis(basis: Basis, shape: BasisShape, natm: int) -> Basis:
@@ -170,6 +171,8 @@ def _pad_basis(basis: Basis, shape: BasisShape, natm: int) -> Basis:
         ao_m=longer(basis.ao_m, -1),
         numbers=pad_arrays([basis.numbers], (natm,))[0],
         nuclear_charges=pad_arrays([basis.nuclear_charges], (natm,))[0],
+        screening_charges=pad_arrays([basis.screening_charges], (natm, shape.nscreen))[0],
+        screening_exponents=pad_arrays([basis.screening_exponents], (natm, shape.nscreen), fill=1.0)[0],
     )
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._pytree import pytree
+from vpotjax._typing import Array
 
 
 @pytree
@@ -21,20 +22,20 @@ class Targets:
         natm: () number of atoms.
     """
 
-    mo_energies: jax.Array | np.ndarray
-    level_mask: jax.Array | np.ndarray
-    dipole: jax.Array | np.ndarray
-    polarizability: jax.Array | np.ndarray
-    natm: jax.Array | np.ndarray
+    mo_energies: Array
+    level_mask: Array
+    dipole: Array
+    polarizability: Array
+    natm: Array
 
 
 @pytree
 class LossWeights:
     """Factors of ‖Δ‖²/natm² of each observable: wanted weight over variance of the target."""
 
-    mo_energies: jax.Array | float
-    dipole: jax.Array | float
-    polarizability: jax.Array | float
+    mo_energies: Array | float
+    dipole: Array | float
+    polarizability: Array | float
 
 
 def variance_weights(
@@ -62,7 +63,7 @@ def variance_weights(
 
 
 def observable_loss(
-    mo_energies: jax.Array, dipole: jax.Array, polarizability: jax.Array, targets: Targets, weights: LossWeights
+    mo_energies: Array, dipole: Array, polarizability: Array, targets: Targets, weights: LossWeights
 ) -> jax.Array:
     """Σ_q w_q ‖Δ_q‖²/natm² over ε, μ and α of one molecule, ().
 
@@ -79,4 +80,4 @@ def observable_loss(
         + weights.dipole * jnp.sum((dipole - targets.dipole) ** 2)
         + weights.polarizability * jnp.sum((polarizability - targets.polarizability) ** 2)
     )
-    return total / targets.natm**2
+    return jnp.asarray(total / targets.natm**2)

@@ -15,17 +15,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._pytree import pytree
+from vpotjax._checks import InputError
+from vpotjax._pytree import pytree, static_field
+from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.batching import Batch, BatchShape, pad_batch
 from vpotjax.electronic.density import density_matrix
 from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.properties import dipole, homo_lumo_gap, polarizability
+from vpotjax.integrals.kinetic import kinetic
 from vpotjax.integrals.multipole import position_integrals
+from vpotjax.integrals.nuclear_attraction import external_potential, screened_potential
 from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep, ShellLayout, ao_matrix, irreps, shell_layout
 from vpotjax.operators.features import FeatureStatistics, normalised, pair_type_count, pair_types, potential_features
+
+BASELINES = ("sap", "core", "zero")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +43,7 @@ class ModelConfig:
         orbital_basis: in which F lives.
         potential_basis: in which V and its powers are represented.
         power_order, power_kind: see `potential_powers`.
+        baseline: what the network corrects: "sap" (T + superposition of atomic potentials), "core" (T + V) or "zero".
         hidden: widths of the MLP of the pair's invariants.
         gated: channels per irrep that the MLP gates.
     """
@@ -45,9 +52,14 @@ class ModelConfig:
     orbital_basis: str = "sto-3g"
     potential_basis: str = "def2-svp"
     power_order: int = 4
-    power_kind: str = "metric"
+    power_kind: str = "raw"
+    baseline: str = "sap"
     hidden: tuple[int, ...] = (64, 64)
     gated: int = 8
+
+    def __post_init__(self) -> None:
+        if self.baseline not in BASELINES:
+            raise InputError(f"baseline is {self.baseline!r}; give one of {', '.join(BASELINES)}.")
 
     def layouts(self) -> tuple[ShellLayout, ShellLayout]:
         """Shell layouts of the orbital and of the potential basis."""
@@ -65,6 +77,7 @@ class Prepared:
     Attributes:
         features: by irrep, (natm, natm, channels, 2λ+1), not normalised.
         kinds: (natm, natm), see `pair_types`.
+        baseline: F before the network's correction, (nao, nao), hartree.
         overlap: S, (nao, nao).
         position: r about the origin, (3, nao, nao), bohr.
         positions: (natm, 3), bohr.
@@ -73,11 +86,12 @@ class Prepared:
     """
 
     features: dict[Irrep, jax.Array]
-    kinds: jax.Array
-    overlap: jax.Array
-    position: jax.Array
-    positions: jax.Array
-    nelec: jax.Array
+    kinds: Array
+    baseline: Array
+    overlap: Array
+    position: Array
+    positions: Array
+    nelec: Array
     basis: Basis
 
 
@@ -93,11 +107,11 @@ class Observables:
         polarizability: (3, 3), uncoupled.
     """
 
-    mo_energies: jax.Array
-    density: jax.Array
-    homo_lumo_gap: jax.Array
-    dipole: jax.Array
-    polarizability: jax.Array
+    mo_energies: Array
+    density: Array
+    homo_lumo_gap: Array
+    dipole: Array
+    polarizability: Array
 
 
 def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
@@ -111,12 +125,62 @@ def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
     return Prepared(
         features=features,
         kinds=pair_types(molecule.numbers, config.species),
+        baseline=baseline_fock(orbital, positions, config.baseline),
         overlap=overlap(orbital, positions),
         position=position_integrals(orbital, positions, jnp.zeros(3, positions.dtype)),
         positions=positions,
         nelec=jnp.asarray(molecule.nelec),
         basis=jax.tree.map(jnp.asarray, orbital),
     )
+
+
+def baseline_fock(basis: Basis, positions: Array, kind: str) -> jax.Array:
+    """A Fock matrix without any density, (nao, nao), hartree; `kind` as `ModelConfig.baseline`."""
+    if kind == "zero":
+        return jnp.zeros((basis.nao, basis.nao), positions.dtype)
+    potential = screened_potential if kind == "sap" else external_potential
+    return kinetic(basis, positions) + potential(basis, positions)
+
+
+@pytree
+class Model:
+    """Trained weights with all that prediction needs; a pytree, so it goes through jit and grad.
+
+    Attributes:
+        config: what the model is.
+        params: of the Flax network.
+        statistics: normalisation of the features, from the training set.
+    """
+
+    config: ModelConfig = static_field()
+    params: Any
+    statistics: FeatureStatistics
+
+    def fock(self, prepared: Prepared) -> jax.Array:
+        """Predicted F, (nao, nao), hartree, symmetric; zero on padding."""
+        return fock_from_features(self.config, self.params, normalise(prepared, self.statistics))
+
+    def __call__(self, molecule: Batch) -> Observables:
+        """The whole chain for one molecule of a batch that `config.batch` made."""
+        prepared = prepare(molecule, self.config)
+        return observables(self.fock(prepared), prepared)
+
+    def predict(self, molecules: Sequence[Molecule]) -> Observables:
+        """Observables of molecules, padded, with a leading batch axis.
+
+        Raises:
+            InputError: an element that the model was not trained on, or an open shell.
+        """
+        for molecule in molecules:
+            if molecule.spin or molecule.nelec % 2:
+                raise InputError(f"{molecule.formula} has spin {molecule.spin}; the model is for closed shells.")
+            pair_types(molecule.numbers, self.config.species)
+        return _predict(self, jax.tree.map(jnp.asarray, self.config.batch(molecules)))
+
+
+@jax.jit
+def _predict(model: Model, batch: Batch) -> Observables:
+    return jax.lax.map(model, batch)
 
 
 def network(config: ModelConfig) -> Any:
@@ -126,14 +190,18 @@ def network(config: ModelConfig) -> Any:
     return FockMap(config.layouts()[0], pair_type_count(config.species), config.hidden, config.gated)
 
 
-def fock(params: Any, statistics: FeatureStatistics, prepared: Prepared, config: ModelConfig) -> jax.Array:
-    """Predicted F, (nao, nao), hartree, symmetric; zero on padding."""
-    x = normalised(prepared.features, prepared.kinds, statistics)
-    blocks = network(config).apply(params, x, prepared.kinds)
-    return ao_matrix(blocks, prepared.basis, config.layouts()[0])
+def normalise(prepared: Prepared, statistics: FeatureStatistics) -> Prepared:
+    """`prepared` with normalised features: what `fock_from_features` takes."""
+    return dataclasses.replace(prepared, features=normalised(prepared.features, prepared.kinds, statistics))
 
 
-def observables(fock: jax.Array, prepared: Prepared) -> Observables:
+def fock_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> jax.Array:
+    """F, (nao, nao), hartree, from normalised features; for training loops, which normalise once."""
+    blocks = network(config).apply(params, inputs.features, inputs.kinds)
+    return jnp.asarray(inputs.baseline) + ao_matrix(blocks, inputs.basis, config.layouts()[0])
+
+
+def observables(fock: Array, prepared: Prepared) -> Observables:
     """ε, P, gap, μ and α of a Fock matrix; one eigenproblem under jit."""
     mask, nelec = prepared.basis.ao_mask, prepared.nelec
     energies, _ = eigh(fock, prepared.overlap, mask)
@@ -151,7 +219,7 @@ T = TypeVar("T")
 
 
 def map_batch(function: Callable[..., T], batch: Any, *rest: Any) -> T:
-    """`function` over the molecules of a batch, one after the other in one program: less memory than vmap, faster on CPU."""
+    """`function` over a batch, one molecule after the other in one program: less memory than vmap, faster on CPU."""
     return jax.lax.map(lambda molecule: function(molecule, *rest), jax.tree.map(jnp.asarray, batch))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from vpotjax._checks import InputError, is_concrete, require_shape
 from vpotjax._pytree import pytree, static_field
+from vpotjax._typing import Array
 from vpotjax.units import ANGSTROM_TO_BOHR, BOHR_TO_ANGSTROM
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Molecule:
     """
 
     numbers: np.ndarray
-    positions: jax.Array | np.ndarray
+    positions: Array
     charge: int = static_field(default=0)
     spin: int = static_field(default=0)
 
@@ -113,9 +114,7 @@ def molecules_from_xyz(path: str | Path, charge: int = 0, spin: int = 0) -> list
     if not frames or any(len(frame) == 0 for frame in frames):
         raise InputError(f"xyz file {str(path)!r} holds no atoms; write at least one 'symbol x y z' line.")
     try:
-        return [
-            Molecule.from_ase(f, int(f.info.get("charge", charge)), int(f.info.get("spin", spin))) for f in frames
-        ]
+        return [Molecule.from_ase(f, int(f.info.get("charge", charge)), int(f.info.get("spin", spin))) for f in frames]
     except InputError as error:
         raise InputError(f"xyz file {str(path)!r}: {error}") from None
 

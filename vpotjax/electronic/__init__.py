@@ -1,0 +1,1 @@
+"""What is done with a Fock matrix: eigenproblem, density, response, observables."""

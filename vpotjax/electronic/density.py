@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import jax
 
+from vpotjax._typing import Array
 from vpotjax.electronic.eigensolver import orthogonal_fock
 from vpotjax.electronic.response import occupied_projector
 
 
-def density_matrix(
-    fock: jax.Array, overlap: jax.Array, nelec: jax.Array | int, ao_mask: jax.Array | None = None
-) -> jax.Array:
+@jax.jit
+def density_matrix(fock: Array, overlap: Array, nelec: Array | int, ao_mask: Array | None = None) -> jax.Array:
     """P = 2 Σ_occ C Cᵀ, (nao, nao), with tr PS = nelec; zero on padding.
 
     The projector on the occupied space is differentiated, not the orbitals, so derivatives of any order in F and S

@@ -8,11 +8,13 @@ from jax.scipy.linalg import solve_triangular
 
 from vpotjax._checks import require_shape
 from vpotjax._numerics import unit_padding
+from vpotjax._typing import Array
 
 DEGENERATE = 1e-8  # hartree; rotations between levels closer than this are a gauge and get no derivative
 
 
-def eigh(fock: jax.Array, overlap: jax.Array, ao_mask: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+@jax.jit
+def eigh(fock: Array, overlap: Array, ao_mask: Array | None = None) -> tuple[jax.Array, jax.Array]:
     """Orbital energies and coefficients.
 
     dε_i = C_iᵀ (dF − ε_i dS) C_i; in a degenerate level this is the mean-preserving derivative, exact for symmetric
@@ -37,9 +39,7 @@ def eigh(fock: jax.Array, overlap: jax.Array, ao_mask: jax.Array | None = None) 
     return energies, inverse_factor.T @ vectors
 
 
-def orthogonal_fock(
-    fock: jax.Array, overlap: jax.Array, ao_mask: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
+def orthogonal_fock(fock: Array, overlap: Array, ao_mask: Array | None = None) -> tuple[jax.Array, jax.Array]:
     """L⁻¹ F L⁻ᵀ and L⁻¹ for S = L Lᵀ; padding is a diagonal block above the spectrum.
 
     Cholesky, not S^{−1/2}: its derivative has no small denominators and it costs a fraction of an eigenproblem.
@@ -57,7 +57,7 @@ def orthogonal_fock(
 
 
 @jax.custom_jvp
-def _symmetric_eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _symmetric_eigh(matrix: Array) -> tuple[jax.Array, jax.Array]:
     values, vectors = jnp.linalg.eigh(matrix, symmetrize_input=False)
     return values, vectors
 

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from vpotjax._checks import require_shape
+from vpotjax._typing import Array
 from vpotjax.electronic.eigensolver import orthogonal_fock
 from vpotjax.electronic.response import occupied_projector, occupied_virtual_response
 
 
-def dipole(
-    density: jax.Array, position_integrals: jax.Array, positions: jax.Array, nuclear_charges: jax.Array
-) -> jax.Array:
+def dipole(density: Array, position_integrals: Array, positions: Array, nuclear_charges: Array) -> jax.Array:
     """μ = −tr(P r) + Σ_A Z_A R_A, (3,) in e·bohr, about the origin of the coordinates.
 
     Args:
@@ -26,12 +25,13 @@ def dipole(
     return jnp.einsum("a,ax->x", jnp.asarray(nuclear_charges, positions.dtype), positions) - electronic
 
 
+@jax.jit
 def polarizability(
-    fock: jax.Array,
-    overlap: jax.Array,
-    position_integrals: jax.Array,
-    nelec: jax.Array | int,
-    ao_mask: jax.Array | None = None,
+    fock: Array,
+    overlap: Array,
+    position_integrals: Array,
+    nelec: Array | int,
+    ao_mask: Array | None = None,
 ) -> jax.Array:
     """Uncoupled static polarizability α = 4 Σ_ia r_ia ⊗ r_ia / (ε_a − ε_i), (3, 3) in bohr³.
 
@@ -53,7 +53,7 @@ def polarizability(
     return -4 * jnp.einsum("xpq,ypq->xy", position, response)
 
 
-def homo_lumo_gap(mo_energies: jax.Array, nelec: jax.Array | int) -> jax.Array:
+def homo_lumo_gap(mo_energies: Array, nelec: Array | int) -> jax.Array:
     """ε_LUMO − ε_HOMO, () in hartree; nan where there is no such level.
 
     Args:

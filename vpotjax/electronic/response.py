@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from vpotjax._numerics import solve_in_eigenbasis
+from vpotjax._typing import Array
 
 
-def occupied_projector(matrix: jax.Array, nocc: jax.Array | int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def occupied_projector(matrix: Array, nocc: Array | int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """P = Σ_{i < nocc} c_i c_iᵀ, with the eigenvalues and eigenvectors (constants) that its response needs.
 
     Differentiable to any order while the gap between levels nocc − 1 and nocc is open.
@@ -30,9 +31,7 @@ def _projector(matrix: jax.Array, energies: jax.Array, vectors: jax.Array, occup
 
 
 @_projector.defjvp
-def _projector_jvp(
-    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
-) -> tuple[jax.Array, jax.Array]:
+def _projector_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     matrix, energies, vectors, _ = primals
     projector = _projector(*primals)
     response = occupied_virtual_response(matrix, projector, energies, vectors, tangents[0])
@@ -40,7 +39,7 @@ def _projector_jvp(
 
 
 def occupied_virtual_response(
-    matrix: jax.Array, projector: jax.Array, energies: jax.Array, vectors: jax.Array, perturbation: jax.Array
+    matrix: Array, projector: Array, energies: Array, vectors: Array, perturbation: Array
 ) -> jax.Array:
     """Z = Q Z P with Z A − A Z = Q B P, (n, n); in the eigenbasis Z_ai = B_ai / (ε_i − ε_a).
 
@@ -50,7 +49,9 @@ def occupied_virtual_response(
     """
     virtual = jnp.eye(len(matrix), dtype=matrix.dtype) - projector
 
-    def operator(z: jax.Array) -> jax.Array:  # the identity on what is not virtual × occupied, so that it has an inverse
+    def operator(
+        z: Array,
+    ) -> jax.Array:  # the identity on what is not virtual × occupied, so that it has an inverse
         inside = virtual @ z @ projector
         return virtual @ (inside @ matrix - matrix @ inside) @ projector + z - inside
 

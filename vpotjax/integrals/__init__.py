@@ -1,0 +1,1 @@
+"""One-electron integrals over contracted Gaussians, in pure JAX."""

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from vpotjax._checks import require_shape
+from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals.shell_pairs import Integrand, contracted
 
 
-def symmetric_matrices(integrand: Integrand, basis: Basis, positions: jax.Array) -> jax.Array:
+def symmetric_matrices(integrand: Integrand, basis: Basis, positions: Array) -> jax.Array:
     """(components, nao, nao) of an operator that is real and symmetric.
 
     Raises:

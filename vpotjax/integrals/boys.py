@@ -26,7 +26,7 @@ def _switch_over(order: int) -> float:
 
 @functools.cache
 def _table(order: int) -> np.ndarray:
-    """F_order … F_{order+TERMS−1} over (−1)^k k! at the grid points, (points, TERMS); all terms of the series positive."""
+    """Taylor coefficients (−1)^k F_{order+k} / k! at the grid points, (points, TERMS); all summands are positive."""
     grid = np.arange(0.0, _switch_over(order) + 2 * STEP, STEP)
     columns = []
     for k in range(TERMS):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vpotjax._typing import Array
 from vpotjax.integrals.boys import boys
 
 
@@ -20,7 +21,10 @@ from vpotjax.integrals.boys import boys
 def hermite_indices(order: int) -> tuple[tuple[int, int, int], ...]:
     """All (t, u, v) with t + u + v ≤ order, lower totals first."""
     return tuple(
-        (t, u, total - t - u) for total in range(order + 1) for t in range(total, -1, -1) for u in range(total - t, -1, -1)
+        (t, u, total - t - u)
+        for total in range(order + 1)
+        for t in range(total, -1, -1)
+        for u in range(total - t, -1, -1)
     )
 
 
@@ -34,9 +38,9 @@ def _raised(order: int) -> tuple[np.ndarray, ...]:
 
 @functools.cache
 def _recurrence(total: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """How order `total` follows from the two below: direction, index one below, index two below, factor of the latter."""
+    """How order `total` follows from the two below: direction, indices one and two below, factor of the latter."""
 
-    def layer(n: int) -> dict[tuple[int, int, int], int]:
+    def layer(n: int) -> dict[tuple[int, ...], int]:
         return {i: k for k, i in enumerate(i for i in hermite_indices(n) if sum(i) == n)} if n >= 0 else {}
 
     one, two, rows = layer(total - 1), layer(total - 2), []
@@ -52,7 +56,7 @@ def _recurrence(total: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def hermite_potential(order: int, exponent: jax.Array, displacement: jax.Array) -> jax.Array:
+def hermite_potential(order: int, exponent: Array, displacement: Array) -> jax.Array:
     """R_tuv(p, X) = ∂_x^t ∂_y^u ∂_z^v F_0(p X²) for t + u + v ≤ order.
 
     Its derivative is the same function of higher order: ∂R_tuv/∂X_x = R_{t+1,u,v}, and, because 2√(p/π) F_0(p X²)
@@ -108,13 +112,13 @@ def hermite_expansion(la: int, lb: int, pair: Any) -> jax.Array:
         pair: of primitives, see `shell_pairs.PrimitivePairs`.
 
     Returns:
-        (la + 1, lb + 1, la + lb + 1, 3, ...); zero for t > i + j. The factor exp(−μ R_AB²) is in E_0^{00} per direction.
+        (la + 1, lb + 1, la + lb + 1, 3, ...); zero for t > i + j. E_0^{00} is exp(−μ X_AB²).
     """
     top = la + lb
     start = jnp.concatenate([pair.decay[None], jnp.zeros((top, *pair.decay.shape), pair.decay.dtype)])
     weights = np.arange(1, top + 1, dtype=pair.decay.dtype).reshape(-1, *[1] * pair.decay.ndim)
 
-    def raise_power(row: jax.Array, shift: jax.Array) -> jax.Array:
+    def raise_power(row: Array, shift: Array) -> jax.Array:
         zero = jnp.zeros_like(row[:1])
         below = jnp.concatenate([zero, row[:-1]]) / (2 * pair.exponent)
         above = jnp.concatenate([weights * row[1:], zero])

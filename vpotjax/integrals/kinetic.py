@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.conventions import cartesian_powers
 from vpotjax.integrals.assemble import symmetric_matrices
@@ -13,7 +14,8 @@ from vpotjax.integrals.hermite import hermite_expansion
 from vpotjax.integrals.shell_pairs import PrimitivePairs
 
 
-def kinetic(basis: Basis, positions: jax.Array) -> jax.Array:
+@jax.jit
+def kinetic(basis: Basis, positions: Array) -> jax.Array:
     """T, (nao, nao), hartree.
 
     Args:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vpotjax._checks import require_shape
+from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.conventions import cartesian_powers
 from vpotjax.integrals.assemble import symmetric_matrices
@@ -15,7 +16,8 @@ from vpotjax.integrals.hermite import hermite_expansion
 from vpotjax.integrals.shell_pairs import PrimitivePairs
 
 
-def position_integrals(basis: Basis, positions: jax.Array, origin: jax.Array) -> jax.Array:
+@jax.jit
+def position_integrals(basis: Basis, positions: Array, origin: Array) -> jax.Array:
     """r, (3, nao, nao), bohr.
 
     Args:
@@ -27,8 +29,8 @@ def position_integrals(basis: Basis, positions: jax.Array, origin: jax.Array) ->
     return symmetric_matrices(functools.partial(_integrand, jnp.asarray(origin)), basis, positions)
 
 
-def _integrand(origin: jax.Array, la: int, lb: int, pair: PrimitivePairs) -> jax.Array:
-    # x exp(−p x_P²) integrates to P times the norm, and E_1 is the coefficient of the one Hermite function with a dipole.
+def _integrand(origin: Array, la: int, lb: int, pair: PrimitivePairs) -> jax.Array:
+    # x exp(−p x_P²) integrates to P times the norm; E_1 belongs to the one Hermite function with a dipole.
     expansion = hermite_expansion(la, lb, pair)
     norm = jnp.sqrt(jnp.pi / pair.exponent)
     plain = expansion[:, :, 0] * norm

@@ -5,13 +5,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals.assemble import symmetric_matrices
 from vpotjax.integrals.hermite import hermite_expansion
 from vpotjax.integrals.shell_pairs import PrimitivePairs, cartesian_product
 
 
-def overlap(basis: Basis, positions: jax.Array) -> jax.Array:
+@jax.jit
+def overlap(basis: Basis, positions: Array) -> jax.Array:
     """S, (nao, nao), dimensionless; rows of padding are zero.
 
     Args:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._pytree import pytree
+from vpotjax._typing import Array
 from vpotjax.basis import Shells
 from vpotjax.conventions import cartesian_powers, solid_harmonics
 
@@ -28,19 +29,19 @@ class PrimitivePairs:
         decay: exp(−ab/p (A − B)²) per direction, (3, ...).
     """
 
-    exponent: jax.Array
-    exponent_b: jax.Array
-    centre: jax.Array
-    from_a: jax.Array
-    from_b: jax.Array
-    decay: jax.Array
+    exponent: Array
+    exponent_b: Array
+    centre: Array
+    from_a: Array
+    from_b: Array
+    decay: Array
 
 
 Integrand = Callable[[int, int, PrimitivePairs], jax.Array]
 """(la, lb, pairs) → (components, Cartesian a, Cartesian b, ...) of unnormalised primitives."""
 
 
-def primitive_pairs(a: jax.Array, b: jax.Array, position_a: jax.Array, position_b: jax.Array) -> PrimitivePairs:
+def primitive_pairs(a: Array, b: Array, position_a: Array, position_b: Array) -> PrimitivePairs:
     """All pairs of two lists of primitives: exponents (na,) and (nb,), positions (na, 3) and (nb, 3)."""
     a, b = a[:, None], b[None, :]
     total = a + b
@@ -56,13 +57,13 @@ def primitive_pairs(a: jax.Array, b: jax.Array, position_a: jax.Array, position_
     )
 
 
-def cartesian_product(table: jax.Array, la: int, lb: int) -> jax.Array:
+def cartesian_product(table: Array, la: int, lb: int) -> jax.Array:
     """Π_d table[a_d, b_d, d] for all Cartesian functions: (i, j, 3, ...) → (Cartesian a, Cartesian b, ...)."""
     (ax, ay, az), (bx, by, bz) = cartesian_powers(la).T[:, :, None], cartesian_powers(lb).T[:, None, :]
     return table[ax, bx, 0] * table[ay, by, 1] * table[az, bz, 2]
 
 
-def contracted(integrand: Integrand, shells_a: Shells, shells_b: Shells, positions: jax.Array) -> jax.Array:
+def contracted(integrand: Integrand, shells_a: Shells, shells_b: Shells, positions: Array) -> jax.Array:
     """Integrals between all contracted shells of two angular momenta, in spherical form.
 
     The pairs go through `integrand` in chunks of rows, which bounds memory also in the gradient.

@@ -1,0 +1,1 @@
+"""Other programs; each is imported inside the function that needs it."""

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax.basis import ShellList, element_basis
 from vpotjax.molecule import Molecule
 
 if TYPE_CHECKING:
     from pyscf.gto import Mole
 
 
-def to_pyscf(molecule: Molecule, basis: str | dict[str, Any]) -> Mole:
-    """A built `pyscf.gto.Mole` (spherical, bohr, no symmetry) with PySCF's own version of `basis`."""
+def to_pyscf(molecule: Molecule, basis: str | Mapping[str, str | ShellList]) -> Mole:
+    """A built `pyscf.gto.Mole` (spherical, bohr, no symmetry) with the exponents and coefficients of `load_basis`.
+
+    Elements for which the basis comes with an effective core potential get PySCF's potential of the same name.
+    """
     from pyscf import gto
 
+    elements = {s: element_basis(basis, int(z)) for s, z in zip(molecule.symbols, molecule.numbers, strict=True)}
     atoms = [(symbol, position) for symbol, position in zip(molecule.symbols, molecule.positions, strict=True)]
     return gto.M(
-        atom=atoms, basis=basis, unit="Bohr", charge=molecule.charge, spin=molecule.spin, verbose=0, dump_input=False
+        atom=atoms,
+        basis={symbol: shells for symbol, (shells, _) in elements.items()},
+        ecp={symbol: basis if isinstance(basis, str) else basis[symbol] for symbol, (_, core) in elements.items() if core},
+        unit="Bohr",
+        charge=molecule.charge,
+        spin=molecule.spin,
+        verbose=0,
+        dump_input=False,
     )
 
 
@@ -33,7 +46,12 @@ def uncoupled_polarizability(mf: Any) -> np.ndarray:
 
 
 def reference_labels(
-    molecule: Molecule, basis: str, xc: str = "b3lyp", density_fit: bool = False, grid_level: int = 3, matrices: bool = False
+    molecule: Molecule,
+    basis: str,
+    xc: str = "b3lyp",
+    density_fit: bool = False,
+    grid_level: int = 3,
+    matrices: bool = False,
 ) -> dict[str, np.ndarray]:
     """Restricted Kohn–Sham labels of a closed-shell molecule; xc="hf" gives Hartree–Fock.
 

@@ -1,0 +1,1 @@
+"""Files: data sets and run folders."""

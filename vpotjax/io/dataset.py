@@ -136,7 +136,7 @@ def _unpack(key: str, data: np.ndarray, nao: np.ndarray) -> Sequence[np.ndarray]
     if key == "mo_energies":
         return np.split(data, np.cumsum(nao)[:-1])
     if key not in MATRICES:
-        return data
+        return list(data)
     matrices = []
     for n, triangle in zip(nao, np.split(data, np.cumsum(nao * (nao + 1) // 2)[:-1]), strict=True):
         matrix = np.zeros((n, n))

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vpotjax._typing import Array
 from vpotjax.operators.blocks import Coupled, Irrep, ShellLayout, irreps, uncouple
 from vpotjax.operators.features import SCALAR
 
@@ -25,7 +26,8 @@ class PairInvariants(nn.Module):
     hidden: Sequence[int]
 
     @nn.compact
-    def __call__(self, x: Coupled, kinds: jax.Array) -> jax.Array:
+    def __call__(self, x: Coupled, kinds: Array) -> jax.Array:
+        """Hidden invariants of features `x`, for pairs of `kinds`."""
         scalars = x[SCALAR][..., 0]
         atoms = jnp.einsum("iik->ik", scalars)
         natm = len(atoms)
@@ -55,7 +57,8 @@ class FockMap(nn.Module):
     gated: int
 
     @nn.compact
-    def __call__(self, x: Coupled, kinds: jax.Array) -> jax.Array:
+    def __call__(self, x: Coupled, kinds: Array) -> jax.Array:
+        """Blocks from features `x`, for pairs of `kinds`."""
         invariants = PairInvariants(self.kinds, self.hidden, name="invariants")(x, kinds)
         coupled = {}
         for irrep, table in irreps(self.layout).items():
@@ -66,17 +69,19 @@ class FockMap(nn.Module):
         blocks = jnp.where((kinds >= 0)[..., None, None], blocks, 0.0)
         return (blocks + blocks.transpose(1, 0, 3, 2)) / 2
 
-    def linear(self, irrep: Irrep, x: Coupled, kinds: jax.Array, channels: int) -> jax.Array:
+    def linear(self, irrep: Irrep, x: Coupled, kinds: Array, channels: int) -> jax.Array:
         """Σ_k W_kc x_k with W by kind of pair."""
         shape = (self.kinds, x[irrep].shape[-2], channels)
         weight = self.param(f"linear_{irrep}", nn.initializers.zeros, shape, x[irrep].dtype)
         return jnp.einsum("ijkc,ijkm->ijcm", weight[kinds], x[irrep])
 
-    def gate(self, irrep: Irrep, x: Coupled, invariants: jax.Array, channels: int) -> jax.Array:
+    def gate(self, irrep: Irrep, x: Coupled, invariants: Array, channels: int) -> jax.Array:
         """Σ_h G_ch Σ_k U_kh x_k."""
         dtype = x[irrep].dtype
         shape = (x[irrep].shape[-2], self.gated)
         mixing = self.param(f"mixing_{irrep}", nn.initializers.normal(shape[0] ** -0.5), shape, dtype)
-        gates = nn.Dense(channels * self.gated, kernel_init=nn.initializers.zeros, param_dtype=dtype, name=f"gate_{irrep}")
+        gates = nn.Dense(
+            channels * self.gated, kernel_init=nn.initializers.zeros, param_dtype=dtype, name=f"gate_{irrep}"
+        )
         gate = gates(invariants).reshape(*invariants.shape[:2], channels, self.gated)
         return jnp.einsum("ijch,ijhm->ijcm", gate, jnp.einsum("kh,ijkm->ijhm", mixing, x[irrep]))

@@ -1,0 +1,1 @@
+"""What feeds a network: powers of V, blocks, irreps."""

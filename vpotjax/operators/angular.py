@@ -10,7 +10,9 @@ import numpy as np
 
 @functools.cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
-    """C, (2l1+1, 2l2+1, 2l3+1): Σ_m₁m₂ C u_m₁ v_m₂ rotates as l3; orthonormal over (m₁, m₂), zero outside |l1−l2| … l1+l2.
+    """C, (2l1+1, 2l2+1, 2l3+1): Σ_m₁m₂ C u_m₁ v_m₂ rotates as l3; orthonormal over (m₁, m₂).
+
+    Zero outside |l1−l2| ≤ l3 ≤ l1+l2.
 
     Racah's closed formula for complex harmonics (Edmonds, "Angular Momentum in Quantum Mechanics", eq. 3.6.11),
     transformed to real ones; for odd l1+l2+l3 the result is imaginary and i is divided out.

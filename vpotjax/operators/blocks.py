@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._checks import InputError
+from vpotjax._checks import InputError, is_concrete
+from vpotjax._typing import Array
 from vpotjax.basis import Basis, ShellList, element_basis
 from vpotjax.operators.angular import clebsch_gordan
 
@@ -66,7 +67,7 @@ def ao_slots(basis: Basis, layout: ShellLayout) -> jax.Array:
     Raises:
         InputError: the basis has shells that the layout lacks (checked where it has values).
     """
-    if not isinstance(basis.ao_l, jax.core.Tracer):
+    if is_concrete(basis.ao_l, basis.ao_shell):
         l, shell = np.asarray(basis.ao_l), np.asarray(basis.ao_shell)
         counts = np.array([*layout.counts, *[0] * (1 + max(0, int(l.max())))])
         if np.any(shell >= np.where(l < 0, 1, counts[l])):
@@ -77,7 +78,7 @@ def ao_slots(basis: Basis, layout: ShellLayout) -> jax.Array:
     return jnp.where(jnp.asarray(basis.ao_mask), slot + jnp.asarray(basis.ao_m), basis.natm * layout.width)
 
 
-def atom_pair_blocks(matrix: jax.Array, basis: Basis, layout: ShellLayout) -> jax.Array:
+def atom_pair_blocks(matrix: Array, basis: Basis, layout: ShellLayout) -> jax.Array:
     """(..., nao, nao) → (..., natm, natm, width, width); missing slots are zero."""
     natm, width, slot = basis.natm, layout.width, ao_slots(basis, layout)
     source = jnp.full(natm * width + 1, basis.nao).at[slot].set(jnp.arange(basis.nao))[:-1]  # nao where a slot is empty
@@ -86,7 +87,7 @@ def atom_pair_blocks(matrix: jax.Array, basis: Basis, layout: ShellLayout) -> ja
     return jnp.swapaxes(blocks.reshape(*matrix.shape[:-2], natm, width, natm, width), -3, -2)
 
 
-def ao_matrix(blocks: jax.Array, basis: Basis, layout: ShellLayout) -> jax.Array:
+def ao_matrix(blocks: Array, basis: Basis, layout: ShellLayout) -> jax.Array:
     """(natm, natm, width, width) → (nao, nao), the inverse of `atom_pair_blocks`; zero on padding."""
     slot = ao_slots(basis, layout)
     size = basis.natm * layout.width
@@ -101,7 +102,9 @@ def irreps(layout: ShellLayout) -> dict[Irrep, np.ndarray]:
     for l1, n1 in enumerate(layout.counts):
         for l2, n2 in enumerate(layout.counts):
             for lam in range(abs(l1 - l2), l1 + l2 + 1):
-                parts.setdefault(Irrep(lam, (-1) ** (l1 + l2)), []).append(_shell_couplings(layout, l1, n1, l2, n2, lam))
+                parts.setdefault(Irrep(lam, (-1) ** (l1 + l2)), []).append(
+                    _shell_couplings(layout, l1, n1, l2, n2, lam)
+                )
     return {irrep: np.concatenate(parts[irrep], axis=2) for irrep in sorted(parts)}
 
 
@@ -115,7 +118,7 @@ def _shell_couplings(layout: ShellLayout, l1: int, n1: int, l2: int, n2: int, la
     return coupling
 
 
-def couple(blocks: jax.Array, layout: ShellLayout, wanted: Iterable[Irrep] | None = None) -> dict[Irrep, jax.Array]:
+def couple(blocks: Array, layout: ShellLayout, wanted: Iterable[Irrep] | None = None) -> dict[Irrep, jax.Array]:
     """(..., width, width) → by irrep (..., channels, 2λ+1).
 
     Args:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._checks import InputError
+from vpotjax._checks import InputError, is_concrete
 from vpotjax._pytree import pytree
+from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals.nuclear_attraction import external_potential
 from vpotjax.integrals.overlap import overlap
@@ -20,11 +21,12 @@ SCALAR = Irrep(0, 1)
 
 
 def potential_features(
-    basis: Basis, positions: jax.Array, layout: ShellLayout, order: int, kind: str, wanted: Iterable[Irrep]
+    basis: Basis, positions: Array, layout: ShellLayout, order: int, kind: str, wanted: Iterable[Irrep]
 ) -> dict[Irrep, jax.Array]:
-    """Powers of V in `basis`, coupled: by irrep (natm, natm, order · channels, 2λ+1).
+    """Overlap and powers of V in `basis`, coupled: by irrep (natm, natm, (order + 1) · channels, 2λ+1).
 
-    The scalars get one more channel, 1 on site and 0 off site: the constant that symmetry allows.
+    The overlap is the power zero of V as an operator. The scalars get one more channel, 1 on site and 0 off site: the
+    constant that symmetry allows.
 
     Args:
         basis: in which V is represented.
@@ -33,28 +35,28 @@ def potential_features(
         order, kind: see `potential_powers`.
         wanted: irreps to make.
     """
-    powers = potential_powers(
-        external_potential(basis, positions), overlap(basis, positions), order, kind, jnp.asarray(basis.ao_mask)
-    )
+    metric = overlap(basis, positions)
+    powers = potential_powers(external_potential(basis, positions), metric, order, kind, jnp.asarray(basis.ao_mask))
+    operators = jnp.concatenate([metric[None], powers])
     features = {}
-    for irrep, x in couple(atom_pair_blocks(powers, basis, layout), layout, wanted).items():
+    for irrep, x in couple(atom_pair_blocks(operators, basis, layout), layout, wanted).items():
         features[irrep] = jnp.concatenate(list(x), axis=-2)
     onsite = jnp.eye(basis.natm, dtype=features[SCALAR].dtype)[:, :, None, None]
     features[SCALAR] = jnp.concatenate([features[SCALAR], onsite], axis=-2)
     return features
 
 
-def pair_types(numbers: jax.Array, species: Sequence[int]) -> jax.Array:
+def pair_types(numbers: Array, species: Sequence[int]) -> jax.Array:
     """(natm, natm) kind of each ordered pair of atoms: on site by species, off site by both; −1 where one is padding.
 
     Raises:
         InputError: an element is not among `species` (checked where `numbers` has values).
     """
-    if not isinstance(numbers, jax.core.Tracer):
+    if is_concrete(numbers):
         foreign = set(np.asarray(numbers).ravel().tolist()) - {0, *species}
         if foreign:
             raise InputError(
-                f"numbers contains the elements {sorted(foreign)}, the model knows {sorted(species)}; train it with them."
+                f"numbers contains the elements {sorted(foreign)}, the model knows {sorted(species)}; train with them."
             )
     table = np.full(max(species) + 1, -1)
     table[list(species)] = np.arange(len(species))
@@ -117,7 +119,7 @@ def feature_statistics(
     return FeatureStatistics(means, transforms)
 
 
-def normalised(features: Coupled, kinds: jax.Array, statistics: FeatureStatistics) -> dict[Irrep, jax.Array]:
+def normalised(features: Coupled, kinds: Array, statistics: FeatureStatistics) -> dict[Irrep, jax.Array]:
     """Features of one molecule minus mean, times transform; zero on padding."""
     real = (kinds >= 0)[..., None, None]
     result = {}

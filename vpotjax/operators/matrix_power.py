@@ -15,12 +15,13 @@ import jax.numpy as jnp
 
 from vpotjax._checks import InputError
 from vpotjax._numerics import inverse_square_root, unit_padding
+from vpotjax._typing import Array
 
 KINDS = ("raw", "metric", "lowdin")
 
 
 def potential_powers(
-    potential: jax.Array, overlap: jax.Array, order: int, kind: str = "metric", ao_mask: jax.Array | None = None
+    potential: Array, overlap: Array, order: int, kind: str = "metric", ao_mask: Array | None = None
 ) -> jax.Array:
     """Powers 1 … order of V, (order, nao, nao), hartree^k; zero on padding; each symmetric.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,10 +111,8 @@ def _label_molecule(name: str, molecule: Molecule, settings: ReferenceSettings, 
 
     hessian, masses = harmonic_hessian(molecule)
     seed = settings.seed + zlib.crc32(name.encode())
-    positions = thermal_displacements(
-        molecule, hessian, masses, settings.geometries, settings.temperature, seed
-    )
-    arrays = {"numbers": molecule.numbers, "charge": np.array(molecule.charge), "positions": positions}
+    positions = thermal_displacements(molecule, hessian, masses, settings.geometries, settings.temperature, seed)
+    arrays: dict[str, Any] = {"numbers": molecule.numbers, "charge": np.array(molecule.charge), "positions": positions}
     for i, geometry in enumerate(positions):
         displaced = Molecule(molecule.numbers, geometry, molecule.charge)
         for basis, large in ((settings.small_basis, False), (settings.large_basis, True)):
@@ -133,7 +132,10 @@ def _read_part(path: Path, name: str, split: str, settings: ReferenceSettings) -
             i, basis, key = full_key.split("/")
             labels[int(i)].setdefault(basis, {})[key] = arrays[full_key]
         numbers, charge = arrays["numbers"], int(arrays["charge"])
-        return [Sample(name, split, Molecule(numbers, p, charge), t) for p, t in zip(arrays["positions"], labels, strict=True)]
+        return [
+            Sample(name, split, Molecule(numbers, p, charge), t)
+            for p, t in zip(arrays["positions"], labels, strict=True)
+        ]
 
 
 def _attributes(settings: ReferenceSettings) -> dict[str, str | int | float]:

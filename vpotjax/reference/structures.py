@@ -65,9 +65,9 @@ def _ase_candidates() -> Iterator[tuple[str, Atoms]]:
 def _bonds(atoms: Atoms) -> np.ndarray:
     from ase.neighborlist import build_neighbor_list, natural_cutoffs
 
-    cutoffs = natural_cutoffs(atoms, mult=BOND_TOLERANCE)
+    cutoffs = [BOND_TOLERANCE * radius for radius in natural_cutoffs(atoms)]
     neighbors = build_neighbor_list(atoms, cutoffs, skin=0.0, self_interaction=False, bothways=True)
-    return neighbors.get_connectivity_matrix(sparse=False)
+    return np.asarray(neighbors.get_connectivity_matrix(sparse=False))
 
 
 def _bond_graph_labels(atoms: Atoms) -> tuple[str, ...]:
@@ -75,7 +75,9 @@ def _bond_graph_labels(atoms: Atoms) -> tuple[str, ...]:
     bonds = _bonds(atoms)
     labels = [str(z) for z in atoms.numbers]
     for _ in range(4):
-        labels = [f"{labels[i]}({','.join(sorted(labels[j] for j in np.flatnonzero(row)))})" for i, row in enumerate(bonds)]
+        labels = [
+            f"{labels[i]}({','.join(sorted(labels[j] for j in np.flatnonzero(row)))})" for i, row in enumerate(bonds)
+        ]
     return tuple(sorted(labels))
 
 

@@ -1,0 +1,1 @@
+"""From labelled molecules to a run folder."""

@@ -1,0 +1,28 @@
+"""The Boys function against the incomplete gamma function."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import gamma, gammainc
+
+from vpotjax.integrals.boys import boys
+
+
+@pytest.mark.parametrize("order", [0, 1, 4, 8, 12])
+def test_values(order):
+    arguments = np.concatenate([np.linspace(1e-3, 90, 4001), [150.0, 1e3, 1e5]])
+    m = np.arange(order + 1)[:, None] + 0.5
+    reference = gamma(m) * gammainc(m, arguments) / (2 * arguments**m)
+    # Six Taylor terms at step 1/16 leave 1.3e-12 F_{m+6} at the highest order; the recursion divides it.
+    np.testing.assert_allclose(boys(order, jnp.asarray(arguments)), reference, rtol=2e-12)
+
+
+def test_value_at_zero_and_all_derivatives():
+    np.testing.assert_allclose(boys(5, jnp.zeros(())), 1 / (2 * np.arange(6) + 1), rtol=1e-15)
+    derivative = lambda x: boys(2, x)[1]  # noqa: E731
+    for n in range(1, 4):
+        derivative = jax.grad(derivative)
+        # dⁿF₁/dTⁿ = (−1)ⁿ F_{1+n}
+        np.testing.assert_allclose(derivative(0.0), (-1) ** n / (2 * (1 + n) + 1), rtol=1e-12)
+        np.testing.assert_allclose(derivative(80.0), (-1) ** n * boys(1 + n, jnp.asarray(80.0))[-1], rtol=1e-12)

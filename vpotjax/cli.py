@@ -1,0 +1,285 @@
+"""The command line: vpotjax demo | train | evaluate | predict | reference | info."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+EXIT_BAD_INPUT = 2
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of a training."""
+
+    steps: int = 900
+    """Adam steps."""
+    batch_size: int = 32
+    """Molecules per step."""
+    learning_rate: float = 3e-4
+    """Peak learning rate."""
+    seed: int = 0
+    """Of initial weights and batches."""
+    potential_basis: str = "def2-svp"
+    """Basis in which V is represented."""
+    power_order: int = 4
+    """Highest power of V."""
+    power_kind: str = "raw"
+    """Product: raw, metric or lowdin."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train on the embedded molecules and compare with B3LYP/def2-TZVP on molecules never seen; under five minutes."""
+
+    run: Path = Path("runs/demo")
+    """New folder for configuration, metrics, checkpoint and plots."""
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train on a data set of 'vpotjax reference'."""
+
+    data: Path
+    """HDF5 file."""
+    run: Path
+    """New folder for configuration, metrics, checkpoint and plots."""
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Errors of a trained model on one split of a data set."""
+
+    run: Path
+    """Folder that 'demo' or 'train' wrote."""
+    data: Path | None = None
+    """HDF5 file; default: the embedded data set."""
+    split: str = "test"
+    """train, validation or test."""
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Orbital energies around the gap, dipole and polarizability of closed-shell molecules."""
+
+    file: Annotated[Path, "positional"]
+    """XYZ file, Å; every frame is predicted; a frame may carry charge=… in its comment line."""
+    run: Path
+    """Folder that 'demo' or 'train' wrote."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Label thermally displaced molecules with PySCF (pip install 'vpotjax[reference]'); resumes where it stopped."""
+
+    out: Path
+    """HDF5 file to write."""
+    structures: Path | None = None
+    """XYZ file, Å; default: the closed-shell molecules of H, C, N, O that ASE ships."""
+    small_basis: str = "sto-3g"
+    """Labels with Fock and overlap matrices."""
+    large_basis: str = "def2-tzvp"
+    """Labels that are the targets; density fitting."""
+    xc: str = "b3lyp"
+    """Functional, or hf."""
+    geometries: int = 5
+    """Thermally displaced geometries per molecule."""
+    temperature: float = 300.0
+    """Kelvin."""
+    grid_level: int = 3
+    """PySCF's integration grid."""
+    seed: int = 0
+    """Of displacements and split."""
+    workers: int = 2
+    """Processes, one thread each."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Versions, device, and the embedded data set."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; bad input is one line on stderr and exit code 2."""
+    _process_settings()
+    import tyro
+
+    from vpotjax._checks import InputError
+
+    command = tyro.cli(Demo | Train | Evaluate | Predict | Reference | Info, args=arguments, prog="vpotjax")
+    try:
+        COMMANDS[type(command)](command)
+    except InputError as error:
+        print(f"vpotjax: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def _process_settings() -> None:
+    """What a CPU process needs, set before JAX and BLAS load; the environment wins.
+
+    One BLAS thread: small matrices lose by more. More XLA threads than cores: concurrent batched LAPACK calls wait for
+    threads of the pool that runs them, and with two threads can wait for ever (seen with jaxlib 0.10.2).
+    """
+    for variable, value in (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"), ("NPROC", "16")):
+        os.environ.setdefault(variable, value)
+
+
+def _double_precision() -> None:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+class _ConsoleReporter:
+    """Prints lines, and a progress bar once training reports."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self.console, self.steps = console, steps
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False)
+
+    def progress(self, row: dict[str, float]) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self.bar is None or self.task is None:
+            columns = (TextColumn("  step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+            self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
+            self.bar.start()
+            self.task = self.bar.add_task("", total=self.steps)
+        losses = f"loss {row['training_loss']:.4g}, validation {row['validation_loss']:.4g}"
+        self.bar.update(self.task, completed=row["step"], description=losses)
+        if row["step"] >= self.steps:
+            self.bar.stop()
+
+
+def _train(data: Path, run: Path, training: Training) -> None:
+    from dataclasses import asdict
+
+    _double_precision()
+    from rich.console import Console
+
+    from vpotjax.io.dataset import read_dataset
+    from vpotjax.train.fit import TrainConfig
+    from vpotjax.train.pipeline import train_run
+    from vpotjax.train.report import error_table
+
+    values = asdict(training)
+    options = {key: values.pop(key) for key in ("potential_basis", "power_order", "power_kind")}
+    console = Console()
+    dataset = read_dataset(data)
+    title = f"Test molecules against {dataset.attributes['xc'].upper()}/{dataset.attributes['large_basis']}"
+    outcome = train_run(dataset, run, TrainConfig(**values), options, _ConsoleReporter(console, training.steps))
+    console.print(error_table(outcome.rows, title))
+    console.print(f"in brackets: fraction of the error of {dataset.attributes['small_basis']}", highlight=False)
+    console.print(f"\nWritten to {run}: " + ", ".join(file.name for file in outcome.files), highlight=False)
+    console.print(f"Next: vpotjax predict FILE.xyz --run {run}", highlight=False)
+
+
+def _demo(command: Demo) -> None:
+    from vpotjax.io.dataset import embedded_dataset_path
+
+    _train(embedded_dataset_path(), command.run, command.training)
+
+
+def _evaluate(command: Evaluate) -> None:
+    _double_precision()
+    from rich.console import Console
+
+    from vpotjax.io.dataset import embedded_dataset_path, read_dataset
+    from vpotjax.io.run import load_model
+    from vpotjax.train.pipeline import evaluate
+    from vpotjax.train.report import error_table
+
+    dataset = read_dataset(command.data or embedded_dataset_path())
+    rows = evaluate(load_model(command.run), dataset, command.split)
+    title = f"Split {command.split!r} against {dataset.attributes['xc'].upper()}/{dataset.attributes['large_basis']}"
+    Console().print(error_table(rows, title))
+
+
+def _predict(command: Predict) -> None:
+    _double_precision()
+    import numpy as np
+    from rich.console import Console
+
+    from vpotjax.basis import load_basis
+    from vpotjax.io.run import load_model
+    from vpotjax.molecule import molecules_from_xyz
+    from vpotjax.train.report import prediction_text
+
+    model, molecules = load_model(command.run), molecules_from_xyz(command.file)
+    predicted = model.predict(molecules)
+    for i, molecule in enumerate(molecules):
+        nmo = load_basis(model.config.orbital_basis, molecule.numbers).nao
+        values = (predicted.mo_energies[i, :nmo], predicted.dipole[i], predicted.polarizability[i])
+        Console().print(prediction_text(molecule, *map(np.asarray, values)), highlight=False)
+
+
+def _reference(command: Reference) -> None:
+    from dataclasses import asdict
+
+    from rich.progress import Progress
+
+    from vpotjax.molecule import molecules_from_xyz
+    from vpotjax.reference.generate import ReferenceSettings, generate
+    from vpotjax.reference.structures import ase_molecules
+
+    values: dict[str, Any] = asdict(command)
+    out, structures, workers = (values.pop(key) for key in ("out", "structures", "workers"))
+    if structures is None:
+        molecules = ase_molecules()
+    else:
+        molecules = {f"{i:05d}_{m.formula}": m for i, m in enumerate(molecules_from_xyz(structures))}
+    with Progress() as bar:
+        task = bar.add_task("labelling", total=len(molecules))
+        generate(
+            molecules,
+            out,
+            ReferenceSettings(**values),
+            workers,
+            report=lambda done, total, name: bar.update(task, completed=done, description=f"labelled {name}"),
+        )
+
+
+def _info(_: Info) -> None:
+    import jax
+    from rich.console import Console
+
+    import vpotjax
+    from vpotjax.io.dataset import SPLITS, embedded_dataset_path, read_dataset
+
+    dataset = read_dataset(embedded_dataset_path())
+    console = Console(highlight=False)
+    console.print(f"vpotjax {vpotjax.__version__}, jax {jax.__version__}, device {jax.devices()[0].device_kind}")
+    console.print(f"embedded data set {embedded_dataset_path()}")
+    for name in SPLITS:
+        samples = dataset.split(name)
+        console.print(f"  {name}: {len({s.name for s in samples})} molecules, {len(samples)} geometries")
+    for key, value in dataset.attributes.items():
+        console.print(f"  {key} = {value}")
+
+
+COMMANDS: dict[type, Any] = {
+    Demo: _demo,
+    Train: lambda command: _train(command.data, command.run, command.training),
+    Evaluate: _evaluate,
+    Predict: _predict,
+    Reference: _reference,
+    Info: _info,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
