@@ -32,6 +32,7 @@ from vpotjax.operators.blocks import Irrep, ShellLayout, ao_matrix, irreps, shel
 from vpotjax.operators.features import FeatureStatistics, normalised, pair_type_count, pair_types, potential_features
 
 BASELINES = ("sap", "core", "zero")
+PRECISIONS = ("float32", "float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +47,24 @@ class ModelConfig:
         baseline: what the network corrects: "sap" (T + superposition of atomic potentials), "core" (T + V) or "zero".
         hidden: widths of the MLP of the pair's invariants.
         gated: channels per irrep that the MLP gates.
+        precision: of the network, "float32" or "float64"; integrals and eigenproblem keep that of the positions.
     """
 
     species: tuple[int, ...]
     orbital_basis: str = "sto-3g"
     potential_basis: str = "def2-svp"
     power_order: int = 4
-    power_kind: str = "raw"
-    baseline: str = "sap"
+    power_kind: str = "metric"
+    baseline: str = "zero"
     hidden: tuple[int, ...] = (64, 64)
     gated: int = 8
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.baseline not in BASELINES:
             raise InputError(f"baseline is {self.baseline!r}; give one of {', '.join(BASELINES)}.")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}.")
 
     def layouts(self) -> tuple[ShellLayout, ShellLayout]:
         """Shell layouts of the orbital and of the potential basis."""
@@ -158,7 +163,7 @@ class Model:
 
     def fock(self, prepared: Prepared) -> jax.Array:
         """Predicted F, (nao, nao), hartree, symmetric; zero on padding."""
-        return fock_from_features(self.config, self.params, normalise(prepared, self.statistics))
+        return fock_from_features(self.config, self.params, normalise(prepared, self.statistics, self.config.precision))
 
     def __call__(self, molecule: Batch) -> Observables:
         """The whole chain for one molecule of a batch that `config.batch` made."""
@@ -190,15 +195,18 @@ def network(config: ModelConfig) -> Any:
     return FockMap(config.layouts()[0], pair_type_count(config.species), config.hidden, config.gated)
 
 
-def normalise(prepared: Prepared, statistics: FeatureStatistics) -> Prepared:
-    """`prepared` with normalised features: what `fock_from_features` takes."""
-    return dataclasses.replace(prepared, features=normalised(prepared.features, prepared.kinds, statistics))
+def normalise(prepared: Prepared, statistics: FeatureStatistics, precision: str) -> Prepared:
+    """`prepared` with normalised features in the precision of the network: what `fock_from_features` takes."""
+    features = normalised(prepared.features, prepared.kinds, statistics)
+    return dataclasses.replace(prepared, features={irrep: x.astype(precision) for irrep, x in features.items()})
 
 
 def fock_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> jax.Array:
     """F, (nao, nao), hartree, from normalised features; for training loops, which normalise once."""
     blocks = network(config).apply(params, inputs.features, inputs.kinds)
-    return jnp.asarray(inputs.baseline) + ao_matrix(blocks, inputs.basis, config.layouts()[0])
+    return jnp.asarray(inputs.baseline) + ao_matrix(blocks, inputs.basis, config.layouts()[0]).astype(
+        inputs.baseline.dtype
+    )
 
 
 def observables(fock: Array, prepared: Prepared) -> Observables:

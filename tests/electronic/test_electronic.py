@@ -50,9 +50,7 @@ def test_observables_agree_with_pyscf(name):
 def losses(nelec, position):
     """Scalars of F and S with random weights, so that no symmetry makes a derivative vanish."""
     rng = np.random.default_rng(1)
-    density_weight, dipole_weight, alpha_weight = (
-        rng.standard_normal(s) for s in (position.shape[1:], 3, (3, 3))
-    )
+    density_weight, dipole_weight, alpha_weight = (rng.standard_normal(s) for s in (position.shape[1:], 3, (3, 3)))
 
     def density_loss(fock, overlap):
         return jnp.vdot(density_weight, vp.density_matrix(fock, overlap, nelec))
@@ -172,7 +170,7 @@ def test_labels_of_the_cookbook_are_reproduced():
     atoms = [slice(offsets[i], offsets[i + 1]) for i in range(len(nao))]
     molecules = [vp.Molecule(data["Z"][a].astype(int), data["R"][a] / 0.529177210903) for a in atoms]
     # PySCF's own table of STO-3G, with which the file was made, has more digits than that of basis-set-exchange.
-    table = {symbol: load('sto-3g', symbol) for symbol in ("H", "C", "N", "O")}
+    table = {symbol: load("sto-3g", symbol) for symbol in ("H", "C", "N", "O")}
     batch = vp.pad_batch(molecules, {"orbital": table})
     size = batch.basis.nao
     bounds = np.cumsum([0, *nao**2])

@@ -76,7 +76,9 @@ def test_screened_potential_agrees_with_pyscf():
     molecule = g2("CH3CHO")
     basis = vp.load_basis("sto-3g", molecule.numbers)
     fits = {
-        symbol: np.stack([basis.screening_exponents[i], basis.screening_charges[i]], axis=1)[basis.screening_charges[i] != 0]
+        symbol: np.stack([basis.screening_exponents[i], basis.screening_charges[i]], axis=1)[
+            basis.screening_charges[i] != 0
+        ]
         for i, symbol in enumerate(molecule.symbols)
     }
     mole = pyscf_mole(molecule, "sto-3g")

@@ -27,7 +27,9 @@ def to_pyscf(molecule: Molecule, basis: str | Mapping[str, str | ShellList]) -> 
     return gto.M(
         atom=atoms,
         basis={symbol: shells for symbol, (shells, _) in elements.items()},
-        ecp={symbol: basis if isinstance(basis, str) else basis[symbol] for symbol, (_, core) in elements.items() if core},
+        ecp={
+            symbol: basis if isinstance(basis, str) else basis[symbol] for symbol, (_, core) in elements.items() if core
+        },
         unit="Bohr",
         charge=molecule.charge,
         spin=molecule.spin,

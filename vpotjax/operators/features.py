@@ -18,6 +18,7 @@ from vpotjax.operators.blocks import Coupled, Irrep, ShellLayout, atom_pair_bloc
 from vpotjax.operators.matrix_power import potential_powers
 
 SCALAR = Irrep(0, 1)
+ROUNDING = 1e-8  # of the largest scalar of the same power of V
 
 
 def potential_features(
@@ -87,23 +88,29 @@ class FeatureStatistics:
 
 
 def feature_statistics(
-    features: Coupled, kinds: np.ndarray, species: Sequence[int], noise: float = 1e-3
+    features: Coupled, kinds: np.ndarray, species: Sequence[int], operators: int, noise: float = 1e-2
 ) -> FeatureStatistics:
     """Statistics over a batch.
 
-    Channels are divided by their root mean square; the transform is then (C + noise)^{−1/2} with their second moments
+    Channels are divided by their root mean square; those that symmetry makes zero for a kind of pair (such as the
+    quadrupole of an on-site overlap), so that only rounding is left of them, get zero. The transform is then (C + noise)^{−1/2} with their second moments
     C, so that powers of V, which are nearly parallel, become independent, and directions below `noise` stay small.
 
     Args:
         features: (nbatch, natm, natm, channels, 2λ+1) by irrep.
         kinds: (nbatch, natm, natm), see `pair_types`.
         species: atomic numbers of the kinds.
+        operators: how many matrices the channels come from (overlap and powers).
         noise: relative second moment below which a direction counts as noise.
     """
+    scalars = np.abs(np.asarray(features[SCALAR])[..., :-1, 0])
+    magnitude = scalars.reshape(-1, operators, scalars.shape[-1] // operators).max(axis=(0, 2))
     means, transforms = {}, {}
     for irrep, x in features.items():
         count, channels = pair_type_count(species), x.shape[-2]
         means[irrep], transforms[irrep] = np.zeros((count, channels)), np.zeros((count, channels, channels))
+        largest = np.ones(channels)  # the constant channel has size one
+        largest[: operators * (channels // operators)] = np.repeat(magnitude, channels // operators)
         for kind in range(count):
             rows = np.swapaxes(np.asarray(x)[kinds == kind], 1, 2).reshape(-1, channels)
             if not len(rows):
@@ -111,8 +118,8 @@ def feature_statistics(
             if irrep == SCALAR and kind < len(species):
                 means[irrep][kind, :-1] = rows.mean(axis=0)[:-1]  # the constant channel stays
             centred = rows - means[irrep][kind]
-            size, largest = np.sqrt(np.mean(centred**2, axis=0)), np.abs(rows).max(axis=0)
-            scale = np.where(size > 1e-6 * largest, 1 / np.maximum(size, 1e-300), 0.0)
+            size = np.sqrt(np.mean(centred**2, axis=0))
+            scale = np.where(size > ROUNDING * largest, 1 / np.maximum(size, 1e-300), 0.0)
             values, vectors = np.linalg.eigh((centred * scale).T @ (centred * scale) / len(rows))
             whitening = (vectors / np.sqrt(np.maximum(values, 0) + noise)) @ vectors.T
             transforms[irrep][kind] = scale[:, None] * whitening

@@ -27,7 +27,7 @@ from vpotjax.model import (
     observables,
 )
 from vpotjax.operators.blocks import atom_pair_blocks, couple
-from vpotjax.operators.features import feature_statistics, pair_type_count
+from vpotjax.operators.features import FeatureStatistics, feature_statistics, pair_type_count
 from vpotjax.train.data import TrainingArrays
 from vpotjax.train.ridge import ridge_weights
 
@@ -80,10 +80,8 @@ def direct_fit(
     Features in the returned arrays are normalised.
     """
     kinds = np.asarray(train.prepared.kinds)
-    statistics = feature_statistics(train.prepared.features, kinds, config.species, settings.noise)
-    normalised = [
-        dataclasses.replace(a, prepared=map_arrays(normalise, a.prepared, statistics)) for a in (train, validation)
-    ]
+    statistics = feature_statistics(train.prepared.features, kinds, config.species, config.power_order + 1, settings.noise)
+    normalised = [normalised_arrays(a, statistics, config.precision) for a in (train, validation)]
     both = jax.tree.map(lambda *leaves: np.concatenate(leaves), *normalised)
     layout = config.layouts()[0]
     blocks = jax.vmap(lambda f, basis: couple(atom_pair_blocks(f, basis, layout), layout))
@@ -96,8 +94,15 @@ def direct_fit(
     )
     first = jax.tree.map(lambda leaf: leaf[0], normalised[0].prepared)
     params = initial_parameters(config, first, settings.seed)
-    params = {"params": {**params["params"], **{name: jnp.asarray(w) for name, w in weights.items()}}}
+    fitted = {name: jnp.asarray(w, config.precision) for name, w in weights.items()}
+    params = {"params": {**params["params"], **fitted}}
     return DirectFit(Model(config, params, statistics), normalised[0], normalised[1], regularisers)
+
+
+def normalised_arrays(arrays: TrainingArrays, statistics: FeatureStatistics, precision: str) -> TrainingArrays:
+    """Arrays with normalised features."""
+    prepared = map_arrays(lambda molecule, s: normalise(molecule, s, precision), arrays.prepared, statistics)
+    return dataclasses.replace(arrays, prepared=prepared)
 
 
 def map_arrays(function: Callable[..., Any], batch: Any, *rest: Any) -> Any:

@@ -12,13 +12,13 @@ import numpy as np
 from vpotjax._checks import InputError
 from vpotjax.io.dataset import SPLITS, Dataset, Sample
 from vpotjax.io.run import new_run_folder, save_model, write_config, write_metrics
-from vpotjax.model import Model, ModelConfig, Observables, normalise
+from vpotjax.model import Model, ModelConfig, Observables
 from vpotjax.train.data import TrainingArrays, training_arrays
 from vpotjax.train.fit import (
     TrainConfig,
     direct_fit,
     errors_of,
-    map_arrays,
+    normalised_arrays,
     predicted_observables,
     train_on_observables,
 )
@@ -71,9 +71,7 @@ def train_run(
     arrays = _split_arrays(parts, config, large)
     reporter.say(f"Direct fit: ridge regression of the {small} Fock matrix")
     fit = direct_fit(arrays["train"], arrays["validation"], config, settings)
-    test = dataclasses.replace(
-        arrays["test"], prepared=map_arrays(normalise, arrays["test"].prepared, fit.model.statistics)
-    )
+    test = normalised_arrays(arrays["test"], fit.model.statistics, config.precision)
     reporter.say(f"Training on ε, μ and α of {large}: {settings.steps} steps of {settings.batch_size} molecules")
     model, history = train_on_observables(fit, settings, reporter.progress)
     predicted = predicted_observables(model, test)
@@ -94,8 +92,7 @@ def evaluate(model: Model, dataset: Dataset, split: str) -> list[dict[str, float
             f"data set has matrices in {small!r}, the model in {model.config.orbital_basis!r}; use others."
         )
     arrays = training_arrays(dataset.split(split), model.config, large)
-    prepared = map_arrays(normalise, arrays.prepared, model.statistics)
-    arrays = dataclasses.replace(arrays, prepared=prepared)
+    arrays = normalised_arrays(arrays, model.statistics, model.config.precision)
     errors = {small: errors_of(arrays.small, arrays), "model": errors_of(predicted_observables(model, arrays), arrays)}
     return error_rows(errors, baseline=small)
 

@@ -1,0 +1,191 @@
+"""The whole chain: symmetry, padding, derivatives, with weights far from their initial values."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vpotjax as vp
+from tests.molecules import central_difference, g2, random_rotation
+from vpotjax.conventions import block_diagonal, rotation_matrices
+from vpotjax.model import Model, ModelConfig, fock_from_features, initial_parameters, observables, prepare
+from vpotjax.operators.features import feature_statistics
+
+CONFIG = ModelConfig(
+    species=(1, 6, 7, 8), potential_basis="6-31g*", power_order=3, hidden=(8, 8), gated=2, precision="float64"
+)
+MOLECULES = ["CH4", "C6H6", "CH3CONH2"]
+
+
+@functools.cache
+def random_model() -> Model:
+    """Every weight is random, so that no part of the network is switched off; near T + SAP, so that the gap is open."""
+    config = dataclasses.replace(CONFIG, baseline="sap")
+    batch = config.batch([g2(name) for name in MOLECULES])
+    prepared = jax.jit(lambda b: jax.lax.map(lambda m: prepare(m, config), b))(jax.tree.map(jnp.asarray, batch))
+    statistics = feature_statistics(prepared.features, np.asarray(prepared.kinds), config.species, config.power_order + 1)
+    params = initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), 0)
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(0)
+    params = tree.unflatten([jnp.asarray(0.03 * rng.standard_normal(leaf.shape)) for leaf in leaves])
+    return Model(config, params, statistics)
+
+
+@jax.jit
+def fock_and_observables(model, molecule):
+    prepared = prepare(molecule, model.config)
+    fock = model.fock(prepared)
+    return fock, observables(fock, prepared), prepared.overlap
+
+
+def evaluate(molecule: vp.Molecule):
+    """F, observables and S of one molecule, all padded alike so that one program serves the file."""
+    model = random_model()
+    shape = vp.batching.batch_shape(model.config.batch([g2(name) for name in MOLECULES]))
+    batch = model.config.batch([molecule], shape)
+    return jax.tree.map(np.asarray, fock_and_observables(model, jax.tree.map(jnp.asarray, batch[0])))
+
+
+def moved(molecule: vp.Molecule, rotation=None, shift=0.0, order=None):
+    rotation = np.eye(3) if rotation is None else rotation
+    order = np.arange(molecule.natm) if order is None else order
+    return vp.Molecule(molecule.numbers[order], (molecule.positions @ rotation.T + shift)[order])
+
+
+# Rounding of float64, amplified by the whitening of nearly parallel features.
+TOLERANCE = 1e-10
+
+
+@pytest.mark.parametrize("name", MOLECULES)
+def test_rotation_with_inversion(name):
+    molecule, rotation = g2(name), random_rotation()
+    distorted = vp.Molecule(
+        molecule.numbers, molecule.positions + 0.1 * np.sin(np.arange(3 * molecule.natm)).reshape(-1, 3)
+    )
+    (fock, before, _), (rotated, after, _) = evaluate(distorted), evaluate(moved(distorted, rotation))
+    shells = vp.load_basis("sto-3g", molecule.numbers).shell_angular_momenta()
+    wigner = rotation_matrices(1, tuple(map(tuple, rotation.tolist())))
+    big = block_diagonal([wigner[l] for l in shells])
+    n = len(big)
+    assert np.abs(rotated[:n, :n] - fock[:n, :n]).max() > 1e-2
+    assert np.abs(after.dipole - before.dipole).max() > 1e-3
+    np.testing.assert_allclose(rotated[:n, :n], big @ fock[:n, :n] @ big.T, atol=TOLERANCE)
+    np.testing.assert_allclose(after.mo_energies[:n], before.mo_energies[:n], atol=TOLERANCE)
+    np.testing.assert_allclose(after.homo_lumo_gap, before.homo_lumo_gap, atol=TOLERANCE)
+    np.testing.assert_allclose(after.dipole, rotation @ before.dipole, atol=TOLERANCE)
+    np.testing.assert_allclose(after.polarizability, rotation @ before.polarizability @ rotation.T, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", MOLECULES)
+def test_translation(name):
+    (fock, before, _), (shifted, after, _) = (
+        evaluate(g2(name)),
+        evaluate(moved(g2(name), shift=np.array([1.0, -2.0, 0.5]))),
+    )
+    np.testing.assert_allclose(shifted, fock, atol=TOLERANCE)
+    np.testing.assert_allclose(after.dipole, before.dipole, atol=TOLERANCE)
+    np.testing.assert_allclose(after.polarizability, before.polarizability, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", MOLECULES)
+def test_permutation(name):
+    molecule = g2(name)
+    order = np.random.default_rng(1).permutation(molecule.natm)
+    (fock, before, _), (permuted, after, _) = evaluate(molecule), evaluate(moved(molecule, order=order))
+    slices = vp.load_basis("sto-3g", molecule.numbers).atom_ao_slices()
+    index = np.concatenate([np.arange(*slices[atom]) for atom in order])
+    assert np.abs(permuted - fock).max() > 1e-2
+    np.testing.assert_allclose(permuted[: len(index), : len(index)], fock[np.ix_(index, index)], atol=TOLERANCE)
+    np.testing.assert_allclose(after.mo_energies, before.mo_energies, atol=TOLERANCE)
+    np.testing.assert_allclose(after.dipole, before.dipole, atol=TOLERANCE)
+    np.testing.assert_allclose(after.polarizability, before.polarizability, atol=TOLERANCE)
+
+
+def test_fock_is_hermitian_and_zero_on_padding():
+    fock, _, _ = evaluate(g2("CH4"))
+    np.testing.assert_array_equal(fock, fock.T)
+    assert np.abs(fock[:9, :9]).max() > 1
+    assert not np.any(fock[9:])
+
+
+def test_padded_equals_unpadded_in_values_and_gradients():
+    model, molecule = random_model(), g2("CH3CONH2")
+    padded_shape = vp.batching.batch_shape(model.config.batch([g2("C6H6"), g2("CH3CONH2"), g2("trans-butane")]))
+    results = []
+    for shape in (None, padded_shape):
+        example = jax.tree.map(jnp.asarray, model.config.batch([molecule], shape)[0])
+
+        @jax.jit
+        def total(positions, params, example=example):
+            moved_example = dataclasses.replace(example, positions=positions)
+            o = dataclasses.replace(model, params=params)(moved_example)
+            mask = example.bases["orbital"].ao_mask
+            energies = jnp.sum(jnp.where(mask, o.mo_energies, 0.0) ** 2)
+            return energies + jnp.sum(o.dipole**2) + jnp.sum(o.polarizability**2)
+
+        value, gradients = jax.value_and_grad(total, argnums=(0, 1))(example.positions, model.params)
+        results.append((value, gradients[0][: molecule.natm], gradients[1]))
+    (value, position_gradient, parameter_gradient), (padded, padded_position, padded_parameter) = results
+    assert np.abs(position_gradient).max() > 1e-2
+    np.testing.assert_allclose(padded, value, rtol=1e-11)  # another order of summation
+    np.testing.assert_allclose(padded_position, position_gradient, rtol=1e-7, atol=1e-8)  # the same, through S⁻¹
+    for a, b in zip(jax.tree.leaves(parameter_gradient), jax.tree.leaves(padded_parameter), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["CH4", "C6H6"])
+def test_chain_agrees_with_finite_differences(name):
+    """At symmetric molecules with degenerate levels, in one network weight and in one nuclear position."""
+    model, molecule = random_model(), g2(name)
+    shape = vp.batching.batch_shape(model.config.batch([g2("C6H6"), g2("CH3CONH2")]))
+    example = jax.tree.map(jnp.asarray, model.config.batch([molecule], shape)[0])
+    mask, weights = example.bases["orbital"].ao_mask, np.random.default_rng(3).standard_normal((3, 3))
+
+    @jax.jit
+    def loss(weight, position):
+        params = jax.tree.map(lambda leaf: leaf, model.params)
+        linear = params["params"]["linear_1-"]
+        params["params"]["linear_1-"] = linear.at[7, 3, 1].add(weight)  # carbon–hydrogen, s with p
+        o = dataclasses.replace(model, params=params)(
+            dataclasses.replace(example, positions=example.positions.at[1, 0].add(position))
+        )
+        energies = jnp.sum(jnp.where(mask, o.mo_energies, 0.0) ** 3)
+        return energies + jnp.vdot(weights[0], o.dipole) + jnp.vdot(weights, o.polarizability)
+
+    exact = jax.grad(loss, argnums=(0, 1))(0.0, 0.0)
+    assert min(abs(float(e)) for e in exact) > 1e-3
+    # 1e-6 is what AD against finite differences must reach; the quotient itself is good to about 1e-8.
+    np.testing.assert_allclose(central_difference(lambda t: loss(t, 0.0)), exact[0], rtol=1e-6)
+    np.testing.assert_allclose(central_difference(lambda t: loss(0.0, t)), exact[1], rtol=1e-6)
+
+
+def test_features_and_fock_separate_cleanly():
+    """Training normalises once; the result is that of the whole chain."""
+    from vpotjax.model import normalise
+
+    model = random_model()
+    prepared = prepare(jax.tree.map(jnp.asarray, model.config.batch([g2("CH4")])[0]), model.config)
+    split = fock_from_features(model.config, model.params, normalise(prepared, model.statistics, "float64"))
+    np.testing.assert_allclose(split, model.fock(prepared), atol=1e-13)  # the same operations
+
+
+def test_network_runs_in_single_precision_and_the_eigenproblem_in_double():
+    model = random_model()
+    single = dataclasses.replace(model, config=dataclasses.replace(model.config, precision="float32"))
+    single = dataclasses.replace(single, params=jax.tree.map(lambda x: x.astype(jnp.float32), model.params))
+    molecule = jax.tree.map(jnp.asarray, model.config.batch([g2("CH4")])[0])
+    o, reference = single(molecule), model(molecule)
+    assert o.mo_energies.dtype == jnp.float64
+    np.testing.assert_allclose(o.mo_energies, reference.mo_energies, atol=1e-4)  # float32 features of size 10
+
+
+def test_unknown_elements_and_open_shells_are_refused():
+    with pytest.raises(vp.InputError, match="elements"):
+        random_model().predict([g2("HCl")])
+    with pytest.raises(vp.InputError, match="closed shells"):
+        random_model().predict([vp.Molecule(np.array([8, 8]), np.array([[0, 0, 0], [0, 0, 2.3]]), spin=2)])
+    with pytest.raises(vp.InputError, match="baseline"):
+        ModelConfig(species=(1,), baseline="none")
