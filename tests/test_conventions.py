@@ -29,7 +29,7 @@ TOLERANCE = 1e-12
 
 # c0, c1, s1, ... are cos and sin functions of m = 0, +1, −1, ... without the Condon–Shortley phase; "-" is the sign.
 # ORCA: theochem/iodata, formats/molden.py (`_fix_obasis_orca`), and p in the order of its JSON files, z, x, y;
-# Psi4: 0, 1+, 1−, 2+, 2−, ... (libmints); CP2K: m = −l ... l (`sgf_symbol` in orbital_symbols.F: py pz px, d-2 ... d+2).
+# Psi4: 0, 1+, 1−, 2+, 2−, ... (libmints); CP2K: m = −l ... l, so p = y, z, x (orbital_symbols.F).
 ALTERNATING = {
     1: "c0 c1 s1",
     2: "c0 c1 s1 c2 s2",
@@ -113,9 +113,7 @@ def test_reorder_round_trip(source, target):
     there = reorder_ao(matrix, shells, source, target)
     assert np.abs(there - matrix).max() > 0.1
     np.testing.assert_allclose(reorder_ao(there, shells, target, source), matrix, atol=TOLERANCE)
-    np.testing.assert_allclose(
-        np.linalg.norm(there, axis=(1, 2)), np.linalg.norm(matrix, axis=(1, 2)), rtol=TOLERANCE
-    )
+    np.testing.assert_allclose(np.linalg.norm(there, axis=(1, 2)), np.linalg.norm(matrix, axis=(1, 2)), rtol=TOLERANCE)
 
 
 def test_reorder_checks_the_size():
@@ -156,9 +154,7 @@ def test_rotation_matrices_are_a_representation():
     for l in LS:
         np.testing.assert_allclose(product[l], d1[l] @ d2[l], atol=TOLERANCE)
         np.testing.assert_allclose(d1[l] @ d1[l].T, np.eye(2 * l + 1), atol=TOLERANCE)
-        np.testing.assert_allclose(
-            harmonics(l, POINTS @ first.T), harmonics(l, POINTS) @ d1[l].T, atol=10 * TOLERANCE
-        )
+        np.testing.assert_allclose(harmonics(l, POINTS @ first.T), harmonics(l, POINTS) @ d1[l].T, atol=10 * TOLERANCE)
         if l:
             assert np.abs(d1[l] @ d2[l] - d2[l] @ d1[l]).max() > 0.01
 

@@ -26,8 +26,10 @@ def random_model() -> Model:
     config = dataclasses.replace(CONFIG, baseline="sap")
     batch = config.batch([g2(name) for name in MOLECULES])
     prepared = jax.jit(lambda b: jax.lax.map(lambda m: prepare(m, config), b))(jax.tree.map(jnp.asarray, batch))
-    statistics = feature_statistics(prepared.features, np.asarray(prepared.kinds), config.species, config.power_order + 1)
-    params = initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), 0)
+    statistics = feature_statistics(
+        prepared.features, np.asarray(prepared.kinds), config.species, config.power_order + 1
+    )
+    params = initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), seed=0, members=2)
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(0)
     params = tree.unflatten([jnp.asarray(0.03 * rng.standard_normal(leaf.shape)) for leaf in leaves])
@@ -148,7 +150,7 @@ def test_chain_agrees_with_finite_differences(name):
     def loss(weight, position):
         params = jax.tree.map(lambda leaf: leaf, model.params)
         linear = params["params"]["linear_1-"]
-        params["params"]["linear_1-"] = linear.at[7, 3, 1].add(weight)  # carbon–hydrogen, s with p
+        params["params"]["linear_1-"] = linear.at[0, 7, 3, 1].add(weight)  # carbon–hydrogen, s with p
         o = dataclasses.replace(model, params=params)(
             dataclasses.replace(example, positions=example.positions.at[1, 0].add(position))
         )

@@ -6,7 +6,9 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
+
+import tyro
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,19 +21,21 @@ EXIT_BAD_INPUT = 2
 class Training:
     """Settings of a training."""
 
-    steps: int = 900
+    members: int = 3
+    """Networks that are averaged."""
+    steps: int = 600
     """Adam steps."""
     batch_size: int = 32
     """Molecules per step."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     """Peak learning rate."""
     seed: int = 0
     """Of initial weights and batches."""
     potential_basis: str = "def2-svp"
     """Basis in which V is represented."""
-    power_order: int = 4
+    power_order: int = 3
     """Highest power of V."""
-    power_kind: str = "raw"
+    power_kind: str = "metric"
     """Product: raw, metric or lowdin."""
 
 
@@ -71,7 +75,7 @@ class Evaluate:
 class Predict:
     """Orbital energies around the gap, dipole and polarizability of closed-shell molecules."""
 
-    file: Annotated[Path, "positional"]
+    file: tyro.conf.Positional[Path]
     """XYZ file, Å; every frame is predicted; a frame may carry charge=… in its comment line."""
     run: Path
     """Folder that 'demo' or 'train' wrote."""
@@ -111,8 +115,6 @@ class Info:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; bad input is one line on stderr and exit code 2."""
     _process_settings()
-    import tyro
-
     from vpotjax._checks import InputError
 
     command = tyro.cli(Demo | Train | Evaluate | Predict | Reference | Info, args=arguments, prog="vpotjax")

@@ -30,7 +30,7 @@ class ObservableErrors:
 
 
 def observable_errors(
-    mo_energies: np.ndarray, dipole: np.ndarray, polarizability: np.ndarray, targets: Targets, nelec: np.ndarray
+    mo_energies: np.ndarray, dipole: np.ndarray, polarizability: np.ndarray, targets: Targets
 ) -> ObservableErrors:
     """Errors of predicted observables of a batch.
 
@@ -39,11 +39,11 @@ def observable_errors(
         dipole: (nbatch, 3), e·bohr.
         polarizability: (nbatch, 3, 3), bohr³.
         targets: of the same molecules.
-        nelec: (nbatch,).
     """
+    nelec = np.asarray(targets.nelec)
     mask = np.asarray(targets.level_mask)
     error = np.abs(np.where(mask, np.asarray(mo_energies) - targets.mo_energies, 0.0)) * HARTREE_TO_EV
-    occupied = mask & (np.arange(mask.shape[1]) < np.asarray(nelec)[:, None] // 2)
+    occupied = mask & (np.arange(mask.shape[1]) < nelec[:, None] // 2)
     predicted, real = gaps(np.asarray(mo_energies), mask, nelec), gaps(np.asarray(targets.mo_energies), mask, nelec)
     return ObservableErrors(
         mo_energies=float(error[mask].mean()),

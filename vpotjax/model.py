@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax._pytree import pytree, static_field
@@ -30,6 +29,7 @@ from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep, ShellLayout, ao_matrix, irreps, shell_layout
 from vpotjax.operators.features import FeatureStatistics, normalised, pair_type_count, pair_types, potential_features
+from vpotjax.operators.matrix_power import check_power
 
 BASELINES = ("sap", "core", "zero")
 PRECISIONS = ("float32", "float64")
@@ -53,7 +53,7 @@ class ModelConfig:
     species: tuple[int, ...]
     orbital_basis: str = "sto-3g"
     potential_basis: str = "def2-svp"
-    power_order: int = 4
+    power_order: int = 3
     power_kind: str = "metric"
     baseline: str = "zero"
     hidden: tuple[int, ...] = (64, 64)
@@ -65,6 +65,9 @@ class ModelConfig:
             raise InputError(f"baseline is {self.baseline!r}; give one of {', '.join(BASELINES)}.")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}.")
+        check_power(self.power_order, self.power_kind)
+        for name in (self.orbital_basis, self.potential_basis):
+            shell_layout(name, self.species)
 
     def layouts(self) -> tuple[ShellLayout, ShellLayout]:
         """Shell layouts of the orbital and of the potential basis."""
@@ -153,7 +156,7 @@ class Model:
 
     Attributes:
         config: what the model is.
-        params: of the Flax network.
+        params: of the Flax network, with a leading axis of members that are averaged.
         statistics: normalisation of the features, from the training set.
     """
 
@@ -202,11 +205,17 @@ def normalise(prepared: Prepared, statistics: FeatureStatistics, precision: str)
 
 
 def fock_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> jax.Array:
-    """F, (nao, nao), hartree, from normalised features; for training loops, which normalise once."""
-    blocks = network(config).apply(params, inputs.features, inputs.kinds)
-    return jnp.asarray(inputs.baseline) + ao_matrix(blocks, inputs.basis, config.layouts()[0]).astype(
-        inputs.baseline.dtype
-    )
+    """F, (nao, nao), hartree, from normalised features; for training loops, which normalise once.
+
+    Args:
+        config: of the model.
+        params: of the network, with a leading axis of members; F is the mean of their matrices.
+        inputs: from `normalise`.
+    """
+    flax_module = network(config)
+    blocks = jax.vmap(lambda member: flax_module.apply(member, inputs.features, inputs.kinds))(params)
+    correction = ao_matrix(jnp.mean(blocks, axis=0), inputs.basis, config.layouts()[0])
+    return jnp.asarray(inputs.baseline) + correction.astype(inputs.baseline.dtype)
 
 
 def observables(fock: Array, prepared: Prepared) -> Observables:
@@ -231,7 +240,8 @@ def map_batch(function: Callable[..., T], batch: Any, *rest: Any) -> T:
     return jax.lax.map(lambda molecule: function(molecule, *rest), jax.tree.map(jnp.asarray, batch))
 
 
-def initial_parameters(config: ModelConfig, prepared: Prepared, seed: int) -> Any:
-    """Random parameters; `prepared` is of any one molecule, for the sizes."""
-    x = {irrep: np.zeros(value.shape, value.dtype) for irrep, value in prepared.features.items()}
-    return network(config).init(jax.random.key(seed), x, np.asarray(prepared.kinds))
+def initial_parameters(config: ModelConfig, prepared: Prepared, seed: int, members: int = 1) -> Any:
+    """Random parameters with a leading axis of members; `prepared` is of any one molecule, for the sizes."""
+    x = {irrep: jnp.zeros(value.shape, config.precision) for irrep, value in prepared.features.items()}
+    keys = jax.random.split(jax.random.key(seed), members)
+    return jax.vmap(lambda key: network(config).init(key, x, jnp.asarray(prepared.kinds)))(keys)

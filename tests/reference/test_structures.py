@@ -134,5 +134,5 @@ def test_the_seed_decides():
 
 
 def test_negative_temperature():
-    with pytest.raises(InputError, match="temperature is -1.0 K; give a value ≥ 0"):
+    with pytest.raises(InputError, match=r"temperature is -1\.0 K; give a value ≥ 0"):
         thermal_displacements(*water(), 1, -1.0, seed=0)

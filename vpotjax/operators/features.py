@@ -93,8 +93,9 @@ def feature_statistics(
     """Statistics over a batch.
 
     Channels are divided by their root mean square; those that symmetry makes zero for a kind of pair (such as the
-    quadrupole of an on-site overlap), so that only rounding is left of them, get zero. The transform is then (C + noise)^{−1/2} with their second moments
-    C, so that powers of V, which are nearly parallel, become independent, and directions below `noise` stay small.
+    quadrupole of an on-site overlap), so that only rounding is left of them, get zero. The transform is then
+    (C + noise)^{−1/2} with their second moments C, so that powers of V, which are nearly parallel, become independent,
+    and directions below `noise` stay small.
 
     Args:
         features: (nbatch, natm, natm, channels, 2λ+1) by irrep.

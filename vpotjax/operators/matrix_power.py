@@ -20,6 +20,14 @@ from vpotjax._typing import Array
 KINDS = ("raw", "metric", "lowdin")
 
 
+def check_power(order: int, kind: str) -> None:
+    """Raise InputError for an unknown kind or an order below 1."""
+    if kind not in KINDS:
+        raise InputError(f"kind is {kind!r}; give one of {', '.join(KINDS)}.")
+    if order < 1:
+        raise InputError(f"order is {order}; give at least 1.")
+
+
 def potential_powers(
     potential: Array, overlap: Array, order: int, kind: str = "metric", ao_mask: Array | None = None
 ) -> jax.Array:
@@ -35,10 +43,7 @@ def potential_powers(
     Raises:
         InputError: unknown kind or order < 1.
     """
-    if kind not in KINDS:
-        raise InputError(f"kind is {kind!r}; give one of {', '.join(KINDS)}.")
-    if order < 1:
-        raise InputError(f"order is {order}; give at least 1.")
+    check_power(order, kind)
     first = step = potential
     if kind == "metric":
         factor = jnp.linalg.cholesky(unit_padding(overlap, ao_mask))

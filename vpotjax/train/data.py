@@ -86,4 +86,5 @@ def _targets(samples: Sequence[Sample], basis: str, small_basis: str, nao: int) 
         dipole=np.stack([s.labels[basis]["dipole"] for s in samples]),
         polarizability=np.stack([s.labels[basis]["polarizability"] for s in samples]),
         natm=np.array([s.molecule.natm for s in samples]),
+        nelec=np.array([s.molecule.nelec for s in samples]),
     )

@@ -13,6 +13,7 @@ import optax
 
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
+from vpotjax.electronic.alignment import fock_with_levels
 from vpotjax.losses import LossWeights, Targets, observable_loss, variance_weights
 from vpotjax.metrics import ObservableErrors, observable_errors
 from vpotjax.model import (
@@ -37,36 +38,47 @@ class TrainConfig:
     """How a model is trained.
 
     Attributes:
+        members: networks with different initial weights, trained at the same time; the model is the mean of their F.
         steps: of Adam.
         batch_size: molecules per step.
         learning_rate: peak; a linear warm-up over the first twentieth, then a cosine to 1 % of it.
-        mo_energies, dipole, polarizability: weights of the loss over the variances of the targets.
+        mo_energies, gap, dipole, polarizability: weights of the loss, see `variance_weights`.
         noise: see `feature_statistics`.
         evaluations: how often the validation loss is computed; the best parameters are kept.
         seed: of initial parameters and batches.
     """
 
-    steps: int = 1000
+    members: int = 3
+    steps: int = 600
     batch_size: int = 32
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     mo_energies: float = 3e5
+    gap: float = 9e5
     dipole: float = 1e3
-    polarizability: float = 1e2
+    polarizability: float = 3e2
     noise: float = 1e-2
     evaluations: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "noise", "evaluations"):
+        for name in ("members", "steps", "batch_size", "learning_rate", "noise", "evaluations"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; give a positive number.")
 
 
 @dataclasses.dataclass(frozen=True)
 class DirectFit:
-    """The ridge model and the data in the form that training needs."""
+    """Ridge models and the data in the form that training needs.
+
+    Attributes:
+        model: fitted to F of the small basis.
+        start: parameters fitted to the same F with the levels of the large basis, where training starts.
+        train, validation: with normalised features.
+        regularisers: that the fit of F chose, by irrep.
+    """
 
     model: Model
+    start: Any
     train: TrainingArrays
     validation: TrainingArrays
     regularisers: dict[str, float]
@@ -75,28 +87,42 @@ class DirectFit:
 def direct_fit(
     train: TrainingArrays, validation: TrainingArrays, config: ModelConfig, settings: TrainConfig
 ) -> DirectFit:
-    """Ridge fit of F of the small basis on the training molecules; the regulariser is chosen on the others.
-
-    Features in the returned arrays are normalised.
-    """
+    """Ridge fits on the training molecules; the regularisers are chosen on the others."""
     kinds = np.asarray(train.prepared.kinds)
-    statistics = feature_statistics(train.prepared.features, kinds, config.species, config.power_order + 1, settings.noise)
-    normalised = [normalised_arrays(a, statistics, config.precision) for a in (train, validation)]
-    both = jax.tree.map(lambda *leaves: np.concatenate(leaves), *normalised)
-    layout = config.layouts()[0]
-    blocks = jax.vmap(lambda f, basis: couple(atom_pair_blocks(f, basis, layout), layout))
-    weights, regularisers = ridge_weights(
-        both.prepared.features,
-        blocks(both.fock - both.prepared.baseline, both.prepared.basis),
-        both.prepared.kinds,
-        pair_type_count(config.species),
-        np.arange(len(both)) >= len(train),
+    statistics = feature_statistics(
+        train.prepared.features, kinds, config.species, config.power_order + 1, settings.noise
     )
-    first = jax.tree.map(lambda leaf: leaf[0], normalised[0].prepared)
-    params = initial_parameters(config, first, settings.seed)
-    fitted = {name: jnp.asarray(w, config.precision) for name, w in weights.items()}
-    params = {"params": {**params["params"], **fitted}}
-    return DirectFit(Model(config, params, statistics), normalised[0], normalised[1], regularisers)
+    train, validation = (normalised_arrays(a, statistics, config.precision) for a in (train, validation))
+    both = jax.tree.map(lambda *leaves: np.concatenate(leaves), train, validation)
+    held_out = np.arange(len(both)) >= len(train)
+    first = jax.tree.map(lambda leaf: leaf[0], train.prepared)
+    params = initial_parameters(config, first, settings.seed, settings.members)
+    basis = both.prepared.basis
+    aligned = jax.jit(jax.vmap(fock_with_levels))(
+        both.fock, both.prepared.overlap, both.targets.mo_energies, basis.ao_mask
+    )
+    fitted, regularisers = _ridge_parameters(params, both, both.fock, held_out, config)
+    fitted = jax.tree.map(lambda leaf: leaf[:1], fitted)  # the gates are still closed, all members are the same
+    start, _ = _ridge_parameters(params, both, aligned, held_out, config)
+    return DirectFit(Model(config, fitted, statistics), start, train, validation, regularisers)
+
+
+def _ridge_parameters(
+    params: Any, arrays: TrainingArrays, focks: Array, held_out: np.ndarray, config: ModelConfig
+) -> tuple[Any, dict[str, float]]:
+    """`params` with the linear part fitted to `focks`, and the chosen regularisers."""
+    layout = config.layouts()[0]
+    blocks = jax.vmap(lambda fock, basis: couple(atom_pair_blocks(fock, basis, layout), layout))
+    weights, regularisers = ridge_weights(
+        arrays.prepared.features,
+        blocks(focks - arrays.prepared.baseline, arrays.prepared.basis),
+        np.asarray(arrays.prepared.kinds),
+        pair_type_count(config.species),
+        held_out,
+    )
+    like = params["params"]
+    fitted = {name: jnp.broadcast_to(jnp.asarray(w, config.precision), like[name].shape) for name, w in weights.items()}
+    return {"params": {**like, **fitted}}, regularisers
 
 
 def normalised_arrays(arrays: TrainingArrays, statistics: FeatureStatistics, precision: str) -> TrainingArrays:
@@ -123,8 +149,10 @@ def train_on_observables(
     Returns:
         the model and one row of metrics per evaluation.
     """
-    config, params = fit.model.config, fit.model.params
-    weights = variance_weights(fit.train.targets, settings.mo_energies, settings.dipole, settings.polarizability)
+    config, params = fit.model.config, fit.start
+    weights = variance_weights(
+        fit.train.targets, settings.mo_energies, settings.gap, settings.dipole, settings.polarizability
+    )
     optimiser = _optimiser(settings)
     state = optimiser.init(params)
     inputs = jax.tree.map(jnp.asarray, (fit.train.prepared, fit.train.targets))
@@ -133,7 +161,7 @@ def train_on_observables(
     @jax.jit
     def step(params: Any, state: Any, index: Array) -> tuple[Any, Any, jax.Array]:
         batch = jax.tree.map(lambda leaf: leaf[index], inputs)
-        loss, gradient = jax.value_and_grad(mean_loss)(params, config, batch, weights)
+        loss, gradient = jax.value_and_grad(members_loss)(params, config, batch, weights)
         updates, state = optimiser.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, loss
 
@@ -159,6 +187,12 @@ def train_on_observables(
         losses = []
         report(row)
     return dataclasses.replace(fit.model, params=best), rows
+
+
+def members_loss(params: Any, config: ModelConfig, batch: tuple[Prepared, Targets], weights: LossWeights) -> jax.Array:
+    """Mean over the members of the loss of each alone, ()."""
+    alone = jax.tree.map(lambda leaf: leaf[:, None], params)
+    return jnp.mean(jax.vmap(lambda member: mean_loss(member, config, batch, weights))(alone))
 
 
 def mean_loss(params: Any, config: ModelConfig, batch: tuple[Prepared, Targets], weights: LossWeights) -> jax.Array:
@@ -193,5 +227,4 @@ def errors_of(values: Observables | Targets, arrays: TrainingArrays) -> Observab
         np.asarray(values.dipole),
         np.asarray(values.polarizability),
         arrays.targets,
-        np.asarray(arrays.prepared.nelec),
     )

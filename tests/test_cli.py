@@ -1,0 +1,145 @@
+"""The command line end to end on a few molecules, and one clear line for every bad input."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vpotjax.cli import main
+from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset, write_dataset
+
+WATER = "3\nwater\nO 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set of a few embedded molecules and a run trained on it for a few steps."""
+    folder = tmp_path_factory.mktemp("cli")
+    full = read_dataset(embedded_dataset_path())
+    chosen = {split: [] for split in ("train", "validation", "test")}
+    for sample in full.samples:
+        names = {s.name for s in chosen[sample.split]}
+        if sample.molecule.natm <= 7 and (sample.name in names or len(names) < 3):
+            chosen[sample.split].append(sample)
+    write_dataset(folder / "tiny.h5", Dataset([s for part in chosen.values() for s in part], full.attributes))
+    arguments = ["--training.steps", "6", "--training.batch-size", "4", "--training.power-order", "2"]
+    assert main(["train", "--data", str(folder / "tiny.h5"), "--run", str(folder / "run"), *arguments]) == 0
+    (folder / "water.xyz").write_text(WATER)
+    return folder
+
+
+def test_train_writes_a_run_folder(folder):
+    run = folder / "run"
+    config = json.loads((run / "config.json").read_text())
+    assert config["model"]["power_order"] == 2
+    assert config["training"]["steps"] == 6
+    with (run / "training.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert int(rows[-1]["step"]) == 6
+    with (run / "test_errors.csv").open() as file:
+        models = [row["model"] for row in csv.DictReader(file)]
+    assert models == ["sto-3g", "direct fit", "trained on observables"]
+    for name in ("mo_energies", "dipole", "polarizability"):
+        assert (run / f"parity_{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_predict_prints_observables(folder, capsys):
+    assert main(["predict", str(folder / "water.xyz"), "--run", str(folder / "run")]) == 0
+    text = capsys.readouterr().out
+    for word in ("H2O", "HOMO", "LUMO", "gap", "dipole", "polarizability"):
+        assert word in text
+
+
+def test_evaluate_prints_the_table(folder, capsys):
+    assert main(["evaluate", "--run", str(folder / "run"), "--data", str(folder / "tiny.h5")]) == 0
+    assert "model" in capsys.readouterr().out
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "embedded data set" in text
+    assert "def2-tzvp" in text
+
+
+BAD_XYZ = {
+    "empty": ("", "holds no atoms|cannot be read"),
+    "broken": ("3\nwater\nO 0 0\n", "cannot be read"),
+    "odd": ("1\nradical\nH 0 0 0\n", "electrons"),
+    "coincident": ("2\nH2\nH 0 0 0\nH 0 0 0.01\n", "on top of each other"),
+    "foreign": ("2\nHCl\nH 0 0 0\nCl 0 0 1.28\n", "elements"),
+    "open": ("2\nspin=2\nO 0 0 0\nO 0 0 1.21\n", "closed shells"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_XYZ)
+def test_bad_molecules_are_one_line_and_code_2(folder, tmp_path, capsys, case):
+    content, expected = BAD_XYZ[case]
+    (tmp_path / "bad.xyz").write_text(content)
+    assert main(["predict", str(tmp_path / "bad.xyz"), "--run", str(folder / "run")]) == 2
+    _one_line(capsys, expected)
+
+
+def test_other_versions_of_run_folders_are_refused(folder, tmp_path, capsys):
+    content = json.loads((folder / "run" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(content | {"version": 99}))
+    assert main(["predict", str(folder / "water.xyz"), "--run", str(tmp_path)]) == 2
+    _one_line(capsys, "version 99")
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_folders_that_are_no_runs_are_refused(folder, tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert main(["predict", str(folder / "water.xyz"), "--run", str(tmp_path)]) == 2
+    _one_line(capsys, "run=|config.json")
+
+
+def test_unfinished_runs_are_refused(folder, tmp_path, capsys):
+    (tmp_path / "config.json").write_text((folder / "run" / "config.json").read_text())
+    assert main(["predict", str(folder / "water.xyz"), "--run", str(tmp_path)]) == 2
+    _one_line(capsys, "no checkpoint")
+
+
+def test_nothing_is_overwritten(folder, capsys):
+    before = {file: file.stat().st_mtime_ns for file in (folder / "run").rglob("*")}
+    assert main(["train", "--data", str(folder / "tiny.h5"), "--run", str(folder / "run")]) == 2
+    _one_line(capsys, "not empty")
+    assert main(["reference", "--out", str(folder / "tiny.h5")]) == 2
+    _one_line(capsys, "exists")
+    assert before == {file: file.stat().st_mtime_ns for file in (folder / "run").rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [("power-kind", "cubic", "kind is 'cubic'"), ("steps", "0", "steps is 0"), ("potential-basis", "x", "not known")],
+)
+def test_bad_settings_are_refused_before_anything_is_written(folder, tmp_path, capsys, option, value, word):
+    data = str(folder / "tiny.h5")
+    run = tmp_path / "run"
+    assert main(["train", "--data", data, "--run", str(run), f"--training.{option}", value]) == 2
+    _one_line(capsys, word)
+    assert not run.exists()
+
+
+def _one_line(capsys, expected):
+    import re
+
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("vpotjax: ")
+    assert "\n" not in message
+    assert re.search(expected, message), message
+
+
+def test_import_is_light_and_needs_no_pyscf():
+    """Without PySCF, Flax, ASE and h5py on the path, the package imports and its names resolve."""
+    code = (
+        "import sys\n"
+        "for name in ('pyscf', 'flax', 'e3nn_jax', 'optax', 'h5py', 'ase', 'matplotlib'): sys.modules[name] = None\n"
+        "import vpotjax as vp\n"
+        "assert vp.eigh and vp.external_potential and vp.Molecule and vp.pad_batch and vp.density_matrix\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
