@@ -104,10 +104,7 @@ def test_all_electron_bases_keep_the_charge():
     ("basis", "numbers", "message"),
     [
         ("def2-svpp", [1], "basis 'def2-svpp' is not known.*did you mean .*def2-SVP"),
-        pytest.param(
-            *("st0-3g", [1], "basis 'st0-3g' is not known.*did you mean .*STO-3G"),
-            marks=pytest.mark.xfail(strict=True, reason="near names are searched with the case of the letters"),
-        ),
+        ("st0-3g", [1], "basis 'st0-3g' is not known.*did you mean .*STO-3G"),
         ("@@@@", [1], "basis '@@@@' is not known to basis-set-exchange"),
         ("6-31g", [79], "basis '6-31g' does not cover Au; it covers H, .*: choose another"),
         ({"H": "sto-3g"}, [8, 1, 1], "basis has no entry for O; it covers H: add 'O'"),

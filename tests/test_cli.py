@@ -115,7 +115,7 @@ def test_nothing_is_overwritten(folder, capsys):
 
 @pytest.mark.parametrize(
     ("option", "value", "word"),
-    [("power-kind", "cubic", "kind is 'cubic'"), ("steps", "0", "steps is 0"), ("potential-basis", "x", "not known")],
+    [("power-kinds", "cubic", "kind is 'cubic'"), ("steps", "0", "steps is 0"), ("potential-basis", "x", "not known")],
 )
 def test_bad_settings_are_refused_before_anything_is_written(folder, tmp_path, capsys, option, value, word):
     data = str(folder / "tiny.h5")

@@ -29,7 +29,8 @@ TOLERANCE = 1e-12
 
 # c0, c1, s1, ... are cos and sin functions of m = 0, +1, −1, ... without the Condon–Shortley phase; "-" is the sign.
 # ORCA: theochem/iodata, formats/molden.py (`_fix_obasis_orca`), and p in the order of its JSON files, z, x, y;
-# Psi4: 0, 1+, 1−, 2+, 2−, ... (libmints); CP2K: m = −l ... l, so p = y, z, x (orbital_symbols.F).
+# Psi4: 0, 1+, 1−, 2+, 2−, ... (its manual, prog_blas; unless compiled for another order);
+# CP2K: m = −l ... l, so p = y, z, x (aobasis/orbital_symbols.F).
 ALTERNATING = {
     1: "c0 c1 s1",
     2: "c0 c1 s1 c2 s2",

@@ -15,7 +15,13 @@ from vpotjax.model import Model, ModelConfig, fock_from_features, initial_parame
 from vpotjax.operators.features import feature_statistics
 
 CONFIG = ModelConfig(
-    species=(1, 6, 7, 8), potential_basis="6-31g*", power_order=3, hidden=(8, 8), gated=2, precision="float64"
+    species=(1, 6, 7, 8),
+    potential_basis="6-31g*",
+    power_order=3,
+    hidden=(8, 8),
+    gated=2,
+    members=1,
+    precision="float64",
 )
 MOLECULES = ["CH4", "C6H6", "CH3CONH2"]
 
@@ -26,13 +32,12 @@ def random_model() -> Model:
     config = dataclasses.replace(CONFIG, baseline="sap")
     batch = config.batch([g2(name) for name in MOLECULES])
     prepared = jax.jit(lambda b: jax.lax.map(lambda m: prepare(m, config), b))(jax.tree.map(jnp.asarray, batch))
-    statistics = feature_statistics(
-        prepared.features, np.asarray(prepared.kinds), config.species, config.power_order + 1
-    )
-    params = initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), seed=0, members=2)
+    kinds, count = np.asarray(prepared.kinds), config.power_order + 1
+    statistics = {k: feature_statistics(x, kinds, config.species, count) for k, x in prepared.features.items()}
+    params = initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), 0)
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(0)
-    params = tree.unflatten([jnp.asarray(0.03 * rng.standard_normal(leaf.shape)) for leaf in leaves])
+    params = tree.unflatten([jnp.asarray(0.01 * rng.standard_normal(leaf.shape)) for leaf in leaves])
     return Model(config, params, statistics)
 
 
@@ -101,7 +106,8 @@ def test_permutation(name):
     index = np.concatenate([np.arange(*slices[atom]) for atom in order])
     assert np.abs(permuted - fock).max() > 1e-2
     np.testing.assert_allclose(permuted[: len(index), : len(index)], fock[np.ix_(index, index)], atol=TOLERANCE)
-    np.testing.assert_allclose(after.mo_energies, before.mo_energies, atol=TOLERANCE)
+    n = len(index)
+    np.testing.assert_allclose(after.mo_energies[:n], before.mo_energies[:n], atol=TOLERANCE)
     np.testing.assert_allclose(after.dipole, before.dipole, atol=TOLERANCE)
     np.testing.assert_allclose(after.polarizability, before.polarizability, atol=TOLERANCE)
 
@@ -149,8 +155,8 @@ def test_chain_agrees_with_finite_differences(name):
     @jax.jit
     def loss(weight, position):
         params = jax.tree.map(lambda leaf: leaf, model.params)
-        linear = params["params"]["linear_1-"]
-        params["params"]["linear_1-"] = linear.at[0, 7, 3, 1].add(weight)  # carbon–hydrogen, s with p
+        linear = params["raw-0"]["params"]["linear_1-"]
+        params["raw-0"]["params"]["linear_1-"] = linear.at[7, 3, 1].add(weight)  # carbon–hydrogen, s with p
         o = dataclasses.replace(model, params=params)(
             dataclasses.replace(example, positions=example.positions.at[1, 0].add(position))
         )

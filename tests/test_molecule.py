@@ -69,7 +69,6 @@ def test_arguments_apply_to_a_plain_file(tmp_path):
     assert (water.charge, water.spin, water.nelec) == (1, 1, 9)
 
 
-UNCHECKED_COMMENT = pytest.mark.xfail(strict=True, reason="int() of a comment's charge is unchecked")
 PAIR = np.array([[0.0, 0, 0], [0, 0, 1.4]])
 FAR = np.array([[0.0, 0, 0], [0, 0, np.nan]])
 
@@ -118,8 +117,8 @@ def test_impossible_molecules_are_refused(arguments, message):
         ("2\n\nH 0 0 0\nH 0 0 0\n", "atoms 0 and 1 are 0 Å apart.*remove one"),
         ("2\n\nH 0 0 0\nH 0 0 nan\n", "atom 1 .*nan.*expected finite"),
         ("1\n\nHe 0 0 0\nHe 0 0 3\n", "cannot be read .*expected the number of atoms"),
-        pytest.param("2\ncharge=none\nH 0 0 0\nH 0 0 1\n", "charge.*none", marks=UNCHECKED_COMMENT),
-        pytest.param("2\ncharge=0.5\nH 0 0 0\nH 0 0 1\n", "charge.*0.5", marks=UNCHECKED_COMMENT),
+        ("2\ncharge=none\nH 0 0 0\nH 0 0 1\n", "charge.*none"),
+        ("2\ncharge=0.5\nH 0 0 0\nH 0 0 1\n", "charge.*0.5"),
     ],
 )
 def test_bad_files_are_refused_by_name(tmp_path, content, message):

@@ -114,6 +114,8 @@ def load_basis(name_or_dict: str | Mapping[str, str | ShellList], numbers: Seque
         InputError: the name is unknown, an element is not covered, or l is above MAX_L.
     """
     numbers = np.asarray(numbers)
+    if numbers.ndim != 1 or not numbers.size or not np.issubdtype(numbers.dtype, np.integer):
+        raise InputError(f"numbers is {numbers.tolist()}, expected a list of atomic numbers.")
     data = {int(z): element_basis(name_or_dict, int(z)) for z in dict.fromkeys(numbers.tolist())}
     lmax = max(l for shells, _ in data.values() for l, *_ in shells)
     groups = [_shells_of(l, numbers, {z: shells for z, (shells, _) in data.items()}) for l in range(lmax + 1)]
@@ -135,6 +137,8 @@ def element_basis(name_or_dict: str | Mapping[str, str | ShellList], number: int
     """Shells of one element in PySCF's format, sorted by l, and the number of core electrons of its ECP."""
     from ase.data import chemical_symbols
 
+    if not 1 <= number < len(chemical_symbols):
+        raise InputError(f"numbers contains {number}, expected atomic numbers from 1 to {len(chemical_symbols) - 1}.")
     symbol = chemical_symbols[number]
     if isinstance(name_or_dict, str):
         return _exchange_basis(name_or_dict, number)
@@ -143,6 +147,8 @@ def element_basis(name_or_dict: str | Mapping[str, str | ShellList], number: int
     entry = name_or_dict[symbol]
     if isinstance(entry, str):
         return _exchange_basis(entry, number)
+    if not entry:
+        raise InputError(f"basis has no shells for {symbol}; give at least one, [l, [exponent, coefficient], ...].")
     return sorted(entry, key=lambda shell: shell[0]), 0
 
 
@@ -154,7 +160,8 @@ def _exchange_basis(name: str, number: int) -> tuple[ShellList, int]:
     if name.lower() not in (known.lower() for known in bse.get_all_basis_names()):
         import difflib
 
-        near = difflib.get_close_matches(name, bse.get_all_basis_names(), n=3, cutoff=0.4)
+        known = {n.lower(): n for n in bse.get_all_basis_names()}
+        near = [known[n] for n in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)]
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise InputError(f"basis {name!r} is not known to basis-set-exchange{hint}")
     try:

@@ -21,10 +21,10 @@ EXIT_BAD_INPUT = 2
 class Training:
     """Settings of a training."""
 
-    members: int = 3
-    """Networks that are averaged."""
+    members: int = 2
+    """Networks for each kind of product."""
     steps: int = 600
-    """Adam steps."""
+    """Adam steps of each network."""
     batch_size: int = 32
     """Molecules per step."""
     learning_rate: float = 5e-4
@@ -35,8 +35,8 @@ class Training:
     """Basis in which V is represented."""
     power_order: int = 3
     """Highest power of V."""
-    power_kind: str = "metric"
-    """Product: raw, metric or lowdin."""
+    power_kinds: tuple[str, ...] = ("raw", "metric")
+    """Products of V: raw, metric, lowdin; F is the mean over all networks."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,12 @@ class _ConsoleReporter:
         self.console, self.steps = console, steps
         self.bar: Progress | None = None
         self.task: TaskID | None = None
+        self.done = self.last = 0  # steps of finished networks, and of this one
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False)
 
-    def progress(self, row: dict[str, float]) -> None:
+    def progress(self, row: dict[str, Any]) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         if self.bar is None or self.task is None:
@@ -161,9 +162,12 @@ class _ConsoleReporter:
             self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
             self.bar.start()
             self.task = self.bar.add_task("", total=self.steps)
-        losses = f"loss {row['training_loss']:.4g}, validation {row['validation_loss']:.4g}"
-        self.bar.update(self.task, completed=row["step"], description=losses)
-        if row["step"] >= self.steps:
+        if row["step"] < self.last:
+            self.done += self.last
+        self.last = row["step"]
+        losses = f"{row['network']}: loss {row['training_loss']:.4g}, validation {row['validation_loss']:.4g}"
+        self.bar.update(self.task, completed=self.done + self.last, description=losses)
+        if self.done + self.last >= self.steps:
             self.bar.stop()
 
 
@@ -179,11 +183,12 @@ def _train(data: Path, run: Path, training: Training) -> None:
     from vpotjax.train.report import error_table
 
     values = asdict(training)
-    options = {key: values.pop(key) for key in ("potential_basis", "power_order", "power_kind")}
-    console = Console()
+    options = {key: values.pop(key) for key in ("potential_basis", "power_order", "power_kinds", "members")}
+    console = Console(width=100)
+    steps = training.steps * training.members * len(training.power_kinds)
     dataset = read_dataset(data)
     title = f"Test molecules against {dataset.attributes['xc'].upper()}/{dataset.attributes['large_basis']}"
-    outcome = train_run(dataset, run, TrainConfig(**values), options, _ConsoleReporter(console, training.steps))
+    outcome = train_run(dataset, run, TrainConfig(**values), options, _ConsoleReporter(console, steps))
     console.print(error_table(outcome.rows, title))
     console.print(f"in brackets: fraction of the error of {dataset.attributes['small_basis']}", highlight=False)
     console.print(f"\nWritten to {run}: " + ", ".join(file.name for file in outcome.files), highlight=False)
@@ -208,7 +213,7 @@ def _evaluate(command: Evaluate) -> None:
     dataset = read_dataset(command.data or embedded_dataset_path())
     rows = evaluate(load_model(command.run), dataset, command.split)
     title = f"Split {command.split!r} against {dataset.attributes['xc'].upper()}/{dataset.attributes['large_basis']}"
-    Console().print(error_table(rows, title))
+    Console(width=100).print(error_table(rows, title))
 
 
 def _predict(command: Predict) -> None:

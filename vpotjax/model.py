@@ -43,7 +43,9 @@ class ModelConfig:
         species: atomic numbers that the model knows, ascending.
         orbital_basis: in which F lives.
         potential_basis: in which V and its powers are represented.
-        power_order, power_kind: see `potential_powers`.
+        power_order: highest power of V.
+        power_kinds: products of V, see `potential_powers`.
+        members: networks for each kind of product; F is the mean of the matrices of all networks.
         baseline: what the network corrects: "sap" (T + superposition of atomic potentials), "core" (T + V) or "zero".
         hidden: widths of the MLP of the pair's invariants.
         gated: channels per irrep that the MLP gates.
@@ -54,7 +56,8 @@ class ModelConfig:
     orbital_basis: str = "sto-3g"
     potential_basis: str = "def2-svp"
     power_order: int = 3
-    power_kind: str = "metric"
+    power_kinds: tuple[str, ...] = ("raw", "metric")
+    members: int = 2
     baseline: str = "zero"
     hidden: tuple[int, ...] = (64, 64)
     gated: int = 8
@@ -65,9 +68,18 @@ class ModelConfig:
             raise InputError(f"baseline is {self.baseline!r}; give one of {', '.join(BASELINES)}.")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}.")
-        check_power(self.power_order, self.power_kind)
+        if not self.power_kinds:
+            raise InputError("power_kinds is empty; give at least one kind of product of V.")
+        for kind in self.power_kinds:
+            check_power(self.power_order, kind)
+        if self.members < 1:
+            raise InputError(f"members is {self.members}; give at least 1.")
         for name in (self.orbital_basis, self.potential_basis):
             shell_layout(name, self.species)
+
+    def networks(self) -> dict[str, str]:
+        """Names of the networks, each with its kind of power."""
+        return {f"{kind}-{i}": kind for kind in self.power_kinds for i in range(self.members)}
 
     def layouts(self) -> tuple[ShellLayout, ShellLayout]:
         """Shell layouts of the orbital and of the potential basis."""
@@ -83,7 +95,7 @@ class Prepared:
     """What the model needs of one molecule.
 
     Attributes:
-        features: by irrep, (natm, natm, channels, 2λ+1), not normalised.
+        features: by kind of power and irrep, (natm, natm, channels, 2λ+1), not normalised.
         kinds: (natm, natm), see `pair_types`.
         baseline: F before the network's correction, (nao, nao), hartree.
         overlap: S, (nao, nao).
@@ -93,7 +105,7 @@ class Prepared:
         basis: orbital basis.
     """
 
-    features: dict[Irrep, jax.Array]
+    features: dict[str, dict[Irrep, jax.Array]]
     kinds: Array
     baseline: Array
     overlap: Array
@@ -127,11 +139,12 @@ def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
     orbital, potential = molecule.bases["orbital"], molecule.bases["potential"]
     positions = jnp.asarray(molecule.positions)
     target_layout, layout = config.layouts()
-    features = potential_features(
-        potential, positions, layout, config.power_order, config.power_kind, irreps(target_layout)
-    )
+    matrices = external_potential(potential, positions), overlap(potential, positions)
+    order, wanted = config.power_order, irreps(target_layout)
     return Prepared(
-        features=features,
+        features={
+            kind: potential_features(potential, *matrices, layout, order, kind, wanted) for kind in config.power_kinds
+        },
         kinds=pair_types(molecule.numbers, config.species),
         baseline=baseline_fock(orbital, positions, config.baseline),
         overlap=overlap(orbital, positions),
@@ -156,13 +169,13 @@ class Model:
 
     Attributes:
         config: what the model is.
-        params: of the Flax network, with a leading axis of members that are averaged.
-        statistics: normalisation of the features, from the training set.
+        params: of the Flax networks, by name, see `ModelConfig.networks`.
+        statistics: normalisation of the features by kind of power, from the training set.
     """
 
     config: ModelConfig = static_field()
     params: Any
-    statistics: FeatureStatistics
+    statistics: dict[str, FeatureStatistics]
 
     def fock(self, prepared: Prepared) -> jax.Array:
         """Predicted F, (nao, nao), hartree, symmetric; zero on padding."""
@@ -198,10 +211,10 @@ def network(config: ModelConfig) -> Any:
     return FockMap(config.layouts()[0], pair_type_count(config.species), config.hidden, config.gated)
 
 
-def normalise(prepared: Prepared, statistics: FeatureStatistics, precision: str) -> Prepared:
+def normalise(prepared: Prepared, statistics: dict[str, FeatureStatistics], precision: str) -> Prepared:
     """`prepared` with normalised features in the precision of the network: what `fock_from_features` takes."""
-    features = normalised(prepared.features, prepared.kinds, statistics)
-    return dataclasses.replace(prepared, features={irrep: x.astype(precision) for irrep, x in features.items()})
+    features = {kind: normalised(x, prepared.kinds, statistics[kind]) for kind, x in prepared.features.items()}
+    return dataclasses.replace(prepared, features=jax.tree.map(lambda x: x.astype(precision), features))
 
 
 def fock_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> jax.Array:
@@ -209,12 +222,18 @@ def fock_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> ja
 
     Args:
         config: of the model.
-        params: of the network, with a leading axis of members; F is the mean of their matrices.
+        params: of the networks by name; F is the mean of those that are there.
         inputs: from `normalise`.
     """
     flax_module = network(config)
-    blocks = jax.vmap(lambda member: flax_module.apply(member, inputs.features, inputs.kinds))(params)
-    correction = ao_matrix(jnp.mean(blocks, axis=0), inputs.basis, config.layouts()[0])
+    kinds = config.networks()
+    blocks = [flax_module.apply(params[name], inputs.features[kinds[name]], inputs.kinds) for name in params]
+    return fock_from_blocks(jnp.mean(jnp.stack(blocks), axis=0), inputs, config)
+
+
+def fock_from_blocks(blocks: Array, inputs: Prepared, config: ModelConfig) -> jax.Array:
+    """F, (nao, nao), hartree, from the blocks (natm, natm, width, width) of a network's correction."""
+    correction = ao_matrix(blocks, inputs.basis, config.layouts()[0])
     return jnp.asarray(inputs.baseline) + correction.astype(inputs.baseline.dtype)
 
 
@@ -240,8 +259,12 @@ def map_batch(function: Callable[..., T], batch: Any, *rest: Any) -> T:
     return jax.lax.map(lambda molecule: function(molecule, *rest), jax.tree.map(jnp.asarray, batch))
 
 
-def initial_parameters(config: ModelConfig, prepared: Prepared, seed: int, members: int = 1) -> Any:
-    """Random parameters with a leading axis of members; `prepared` is of any one molecule, for the sizes."""
-    x = {irrep: jnp.zeros(value.shape, config.precision) for irrep, value in prepared.features.items()}
-    keys = jax.random.split(jax.random.key(seed), members)
-    return jax.vmap(lambda key: network(config).init(key, x, jnp.asarray(prepared.kinds)))(keys)
+def initial_parameters(config: ModelConfig, prepared: Prepared, seed: int) -> dict[str, Any]:
+    """Random parameters of every network; `prepared` is of any one molecule, for the sizes."""
+    features = jax.tree.map(lambda value: jnp.zeros(value.shape, config.precision), prepared.features)
+    flax_module, pairs, names = network(config), jnp.asarray(prepared.kinds), config.networks()
+    keys = jax.random.split(jax.random.key(seed), len(names))
+    return {
+        name: flax_module.init(key, features[kind], pairs)
+        for key, (name, kind) in zip(keys, names.items(), strict=True)
+    }

@@ -75,7 +75,11 @@ class Molecule:
 
     @staticmethod
     def from_ase(atoms: Atoms, charge: int = 0, spin: int = 0) -> Molecule:
-        """A molecule from `ase.Atoms`; positions are converted from Å, periodic boundaries are ignored."""
+        """A molecule from `ase.Atoms`; positions are converted from Å, periodic boundaries are ignored.
+
+        `charge` and `spin` in `atoms.info` win over the arguments.
+        """
+        charge, spin = (_integer(k, atoms.info.get(k, v)) for k, v in (("charge", charge), ("spin", spin)))
         return Molecule(atoms.numbers, np.asarray(atoms.positions) * ANGSTROM_TO_BOHR, charge, spin)
 
     @staticmethod
@@ -117,6 +121,12 @@ def molecules_from_xyz(path: str | Path, charge: int = 0, spin: int = 0) -> list
         return [Molecule.from_ase(f, int(f.info.get("charge", charge)), int(f.info.get("spin", spin))) for f in frames]
     except InputError as error:
         raise InputError(f"xyz file {str(path)!r}: {error}") from None
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, str | bool) or np.ndim(value) or int(value) != value:
+        raise InputError(f"{name} is {value!r} ; give an integer.")
+    return int(value)
 
 
 def _check_numbers(numbers: np.ndarray) -> None:

@@ -148,7 +148,6 @@ def test_embedded_labels_are_closed_shell_and_complete(embedded):
         assert s.labels[large]["energy"] < s.labels[small]["energy"]  # the larger basis is lower by hartrees
 
 
-@pytest.mark.xfail(strict=True, reason="PySCF's levels belong to the F before the stored one: 1.2e-5 hartree apart")
 def test_embedded_fock_matrices_have_the_stored_levels(embedded):
     name = embedded.attributes["small_basis"]
     for s in embedded.samples:

@@ -82,14 +82,17 @@ def reference_labels(
         mf.kernel()
     if not mf.converged:
         raise RuntimeError(f"{xc}/{basis} of {molecule.formula} did not converge; check the geometry.")
+    fock, overlap = np.asarray(mf.get_fock()), np.asarray(mf.get_ovlp())
+    if matrices:  # PySCF's last F is built after its last ε and C; take all labels from the F that is stored
+        mf.mo_energy, mf.mo_coeff = mf.eig(fock, overlap)
     labels = {
         "energy": np.asarray(mf.e_tot),
         "mo_energies": np.asarray(mf.mo_energy),
-        "dipole": mf.dip_moment(unit="AU", verbose=0),
+        "dipole": mf.dip_moment(dm=mf.make_rdm1(), unit="AU", verbose=0),
         "polarizability": uncoupled_polarizability(mf),
     }
     if matrices:
-        labels |= {"fock": np.asarray(mf.get_fock()), "overlap": np.asarray(mf.get_ovlp())}
+        labels |= {"fock": fock, "overlap": overlap}
     return labels
 
 

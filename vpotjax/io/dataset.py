@@ -63,7 +63,9 @@ def write_dataset(path: str | Path, dataset: Dataset) -> None:
     if path.exists():
         raise InputError(f"{str(path)!r} exists; delete it or choose another name.")
     samples = dataset.samples
-    with h5py.File(path, "w") as file:
+    _check_samples(samples)
+    unfinished = path.with_name(path.name + ".unfinished")
+    with h5py.File(unfinished, "w") as file:
         file.attrs.update({"format": FORMAT, "version": VERSION, **dataset.attributes})
         text = h5py.string_dtype()
         file.create_dataset("name", data=[s.name for s in samples], dtype=text)
@@ -78,6 +80,20 @@ def write_dataset(path: str | Path, dataset: Dataset) -> None:
             for key in samples[0].labels[basis]:
                 values = [np.asarray(s.labels[basis][key]) for s in samples]
                 _write(group, key, _pack(key, values))
+    unfinished.rename(path)
+
+
+def _check_samples(samples: Sequence[Sample]) -> None:
+    if not samples:
+        raise InputError("dataset has no samples; give at least one.")
+    wanted = {basis: set(labels) for basis, labels in samples[0].labels.items()}
+    for sample in samples:
+        if sample.molecule.spin:
+            raise InputError(
+                f"sample {sample.name!r} has spin {sample.molecule.spin}; the format is for closed shells."
+            )
+        if {basis: set(labels) for basis, labels in sample.labels.items()} != wanted:
+            raise InputError(f"sample {sample.name!r} has other labels than {samples[0].name!r}; give all the same.")
 
 
 def read_dataset(path: str | Path) -> Dataset:

@@ -85,12 +85,11 @@ def load_model(path: str | Path) -> Model:
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             restored = checkpointer.restore((folder / CHECKPOINT).absolute())
-        statistics = restored["statistics"]
-        return Model(
-            config,
-            restored["params"],
-            FeatureStatistics(_by_irrep(statistics["mean"]), _by_irrep(statistics["transform"])),
-        )
+        statistics = {
+            kind: FeatureStatistics(_by_irrep(values["mean"]), _by_irrep(values["transform"]))
+            for kind, values in restored["statistics"].items()
+        }
+        return Model(config, restored["params"], statistics)
     except (KeyError, ValueError, OSError) as error:
         raise InputError(f"checkpoint in {str(path)!r} cannot be read ({error}); run the training again.") from None
 
@@ -125,10 +124,14 @@ def _model_config(folder: Path, values: dict[str, Any]) -> ModelConfig:
 
 def _to_arrays(model: Model) -> dict[str, Any]:
     statistics = {
-        name: {str(irrep): np.asarray(values) for irrep, values in getattr(model.statistics, name).items()}
-        for name in ("mean", "transform")
+        kind: {name: _by_text(getattr(values, name)) for name in ("mean", "transform")}
+        for kind, values in model.statistics.items()
     }
     return {"params": model.params, "statistics": statistics}
+
+
+def _by_text(values: Mapping[Irrep, Any]) -> dict[str, np.ndarray]:
+    return {str(irrep): np.asarray(value) for irrep, value in values.items()}
 
 
 def _by_irrep(values: Mapping[str, Any]) -> dict[Irrep, np.ndarray]:

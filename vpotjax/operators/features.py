@@ -12,8 +12,6 @@ from vpotjax._checks import InputError, is_concrete
 from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
-from vpotjax.integrals.nuclear_attraction import external_potential
-from vpotjax.integrals.overlap import overlap
 from vpotjax.operators.blocks import Coupled, Irrep, ShellLayout, atom_pair_blocks, couple
 from vpotjax.operators.matrix_power import potential_powers
 
@@ -22,7 +20,13 @@ ROUNDING = 1e-8  # of the largest scalar of the same power of V
 
 
 def potential_features(
-    basis: Basis, positions: Array, layout: ShellLayout, order: int, kind: str, wanted: Iterable[Irrep]
+    basis: Basis,
+    potential: Array,
+    overlap: Array,
+    layout: ShellLayout,
+    order: int,
+    kind: str,
+    wanted: Iterable[Irrep],
 ) -> dict[Irrep, jax.Array]:
     """Overlap and powers of V in `basis`, coupled: by irrep (natm, natm, (order + 1) · channels, 2λ+1).
 
@@ -31,14 +35,13 @@ def potential_features(
 
     Args:
         basis: in which V is represented.
-        positions: (natm, 3), bohr.
+        potential, overlap: V and S in that basis, (nao, nao).
         layout: that holds the basis.
         order, kind: see `potential_powers`.
         wanted: irreps to make.
     """
-    metric = overlap(basis, positions)
-    powers = potential_powers(external_potential(basis, positions), metric, order, kind, jnp.asarray(basis.ao_mask))
-    operators = jnp.concatenate([metric[None], powers])
+    powers = potential_powers(potential, overlap, order, kind, jnp.asarray(basis.ao_mask))
+    operators = jnp.concatenate([overlap[None], powers])
     features = {}
     for irrep, x in couple(atom_pair_blocks(operators, basis, layout), layout, wanted).items():
         features[irrep] = jnp.concatenate(list(x), axis=-2)

@@ -21,9 +21,11 @@ from vpotjax.model import (
     ModelConfig,
     Observables,
     Prepared,
+    fock_from_blocks,
     fock_from_features,
     initial_parameters,
     map_batch,
+    network,
     normalise,
     observables,
 )
@@ -38,30 +40,28 @@ class TrainConfig:
     """How a model is trained.
 
     Attributes:
-        members: networks with different initial weights, trained at the same time; the model is the mean of their F.
         steps: of Adam.
         batch_size: molecules per step.
         learning_rate: peak; a linear warm-up over the first twentieth, then a cosine to 1 % of it.
         mo_energies, gap, dipole, polarizability: weights of the loss, see `variance_weights`.
         noise: see `feature_statistics`.
-        evaluations: how often the validation loss is computed; the best parameters are kept.
+        evaluations: how often the validation loss is computed.
         seed: of initial parameters and batches.
     """
 
-    members: int = 3
     steps: int = 600
     batch_size: int = 32
     learning_rate: float = 5e-4
     mo_energies: float = 3e5
     gap: float = 9e5
     dipole: float = 1e3
-    polarizability: float = 3e2
+    polarizability: float = 6e2
     noise: float = 1e-2
     evaluations: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("members", "steps", "batch_size", "learning_rate", "noise", "evaluations"):
+        for name in ("steps", "batch_size", "learning_rate", "noise", "evaluations"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; give a positive number.")
 
@@ -74,14 +74,14 @@ class DirectFit:
         model: fitted to F of the small basis.
         start: parameters fitted to the same F with the levels of the large basis, where training starts.
         train, validation: with normalised features.
-        regularisers: that the fit of F chose, by irrep.
+        regularisers: that the fit of F chose, by kind of power and irrep.
     """
 
     model: Model
     start: Any
     train: TrainingArrays
     validation: TrainingArrays
-    regularisers: dict[str, float]
+    regularisers: dict[str, dict[str, float]]
 
 
 def direct_fit(
@@ -89,43 +89,44 @@ def direct_fit(
 ) -> DirectFit:
     """Ridge fits on the training molecules; the regularisers are chosen on the others."""
     kinds = np.asarray(train.prepared.kinds)
-    statistics = feature_statistics(
-        train.prepared.features, kinds, config.species, config.power_order + 1, settings.noise
-    )
+    statistics = {
+        kind: feature_statistics(features, kinds, config.species, config.power_order + 1, settings.noise)
+        for kind, features in train.prepared.features.items()
+    }
     train, validation = (normalised_arrays(a, statistics, config.precision) for a in (train, validation))
     both = jax.tree.map(lambda *leaves: np.concatenate(leaves), train, validation)
     held_out = np.arange(len(both)) >= len(train)
     first = jax.tree.map(lambda leaf: leaf[0], train.prepared)
-    params = initial_parameters(config, first, settings.seed, settings.members)
+    params = initial_parameters(config, first, settings.seed)
     basis = both.prepared.basis
     aligned = jax.jit(jax.vmap(fock_with_levels))(
         both.fock, both.prepared.overlap, both.targets.mo_energies, basis.ao_mask
     )
     fitted, regularisers = _ridge_parameters(params, both, both.fock, held_out, config)
-    fitted = jax.tree.map(lambda leaf: leaf[:1], fitted)  # the gates are still closed, all members are the same
     start, _ = _ridge_parameters(params, both, aligned, held_out, config)
     return DirectFit(Model(config, fitted, statistics), start, train, validation, regularisers)
 
 
 def _ridge_parameters(
-    params: Any, arrays: TrainingArrays, focks: Array, held_out: np.ndarray, config: ModelConfig
-) -> tuple[Any, dict[str, float]]:
-    """`params` with the linear part fitted to `focks`, and the chosen regularisers."""
+    params: dict[str, Any], arrays: TrainingArrays, focks: Array, held_out: np.ndarray, config: ModelConfig
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """`params` with the linear parts fitted to `focks`, and the chosen regularisers."""
     layout = config.layouts()[0]
     blocks = jax.vmap(lambda fock, basis: couple(atom_pair_blocks(fock, basis, layout), layout))
-    weights, regularisers = ridge_weights(
-        arrays.prepared.features,
-        blocks(focks - arrays.prepared.baseline, arrays.prepared.basis),
-        np.asarray(arrays.prepared.kinds),
-        pair_type_count(config.species),
-        held_out,
-    )
-    like = params["params"]
-    fitted = {name: jnp.broadcast_to(jnp.asarray(w, config.precision), like[name].shape) for name, w in weights.items()}
-    return {"params": {**like, **fitted}}, regularisers
+    targets = blocks(focks - arrays.prepared.baseline, arrays.prepared.basis)
+    kinds, count = np.asarray(arrays.prepared.kinds), pair_type_count(config.species)
+    linear: dict[str, dict[str, jax.Array]] = {}
+    regularisers: dict[str, dict[str, float]] = {}
+    for kind, features in arrays.prepared.features.items():
+        weights, regularisers[kind] = ridge_weights(features, targets, kinds, count, held_out)
+        linear[kind] = {name: jnp.asarray(w, config.precision) for name, w in weights.items()}
+    fitted = {name: {"params": {**params[name]["params"], **linear[kind]}} for name, kind in config.networks().items()}
+    return fitted, regularisers
 
 
-def normalised_arrays(arrays: TrainingArrays, statistics: FeatureStatistics, precision: str) -> TrainingArrays:
+def normalised_arrays(
+    arrays: TrainingArrays, statistics: dict[str, FeatureStatistics], precision: str
+) -> TrainingArrays:
     """Arrays with normalised features."""
     prepared = map_arrays(lambda molecule, s: normalise(molecule, s, precision), arrays.prepared, statistics)
     return dataclasses.replace(arrays, prepared=prepared)
@@ -137,69 +138,76 @@ def map_arrays(function: Callable[..., Any], batch: Any, *rest: Any) -> Any:
 
 
 def train_on_observables(
-    fit: DirectFit, settings: TrainConfig, report: Callable[[dict[str, float]], None] = lambda row: None
-) -> tuple[Model, list[dict[str, float]]]:
-    """Train all weights on ε, μ and α of the large basis; keep those of the lowest validation loss.
+    fit: DirectFit, settings: TrainConfig, report: Callable[[dict[str, Any]], None] = lambda row: None
+) -> tuple[Model, list[dict[str, Any]]]:
+    """Train every network alone on ε, the gap, μ and α of the large basis; the validation loss is watched, not used.
+
+    Together the networks would learn to cancel each other's errors; alone, their mean is better than each of them.
 
     Args:
         fit: the start, and the data.
         settings: see `TrainConfig`.
-        report: called after every evaluation with step, training and validation loss.
+        report: called after every evaluation with the network, its step, training and validation loss.
 
     Returns:
         the model and one row of metrics per evaluation.
     """
-    config, params = fit.model.config, fit.start
+    config = fit.model.config
     weights = variance_weights(
         fit.train.targets, settings.mo_energies, settings.gap, settings.dipole, settings.polarizability
     )
     optimiser = _optimiser(settings)
-    state = optimiser.init(params)
-    inputs = jax.tree.map(jnp.asarray, (fit.train.prepared, fit.train.targets))
-    held_out = jax.tree.map(jnp.asarray, (fit.validation.prepared, fit.validation.targets))
+    flax_module = network(config)
+
+    def batch_loss(params: Any, batch: tuple[Prepared, Targets]) -> jax.Array:
+        return mean_loss(flax_module, params, config, batch, weights)
 
     @jax.jit
-    def step(params: Any, state: Any, index: Array) -> tuple[Any, Any, jax.Array]:
+    def step(params: Any, state: Any, inputs: Any, index: jax.Array) -> tuple[Any, Any, jax.Array]:
         batch = jax.tree.map(lambda leaf: leaf[index], inputs)
-        loss, gradient = jax.value_and_grad(members_loss)(params, config, batch, weights)
+        loss, gradient = jax.value_and_grad(batch_loss)(params, batch)
         updates, state = optimiser.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, loss
 
-    @jax.jit
-    def validate(params: Any) -> jax.Array:
-        return mean_loss(params, config, held_out, weights)
-
-    rng = np.random.default_rng(settings.seed)
+    validate = jax.jit(batch_loss)
     count, size = len(fit.train), min(settings.batch_size, len(fit.train))
-    best, best_loss, rows, losses = params, np.inf, [], []
     interval = max(1, settings.steps // settings.evaluations)
-    for i in range(1, settings.steps + 1):
-        params, state, loss = step(params, state, rng.choice(count, size, replace=False))
-        losses.append(loss)
-        if i % interval and i != settings.steps:
-            continue
-        row = {"step": i, "training_loss": float(np.mean(losses)), "validation_loss": float(validate(params))}
-        if not np.isfinite(row["training_loss"]):
-            raise FloatingPointError(f"training loss is {row['training_loss']} at step {i}; lower learning_rate.")
-        if row["validation_loss"] < best_loss:
-            best, best_loss = params, row["validation_loss"]
-        rows.append(row)
-        losses = []
-        report(row)
-    return dataclasses.replace(fit.model, params=best), rows
+    trained: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    for number, (name, kind) in enumerate(config.networks().items()):
+        inputs, held_out = (_network_inputs(arrays, kind) for arrays in (fit.train, fit.validation))
+        rng = np.random.default_rng([settings.seed, number])
+        params, losses = fit.start[name], []
+        state = optimiser.init(params)
+        for i in range(1, settings.steps + 1):
+            params, state, loss = step(params, state, inputs, rng.choice(count, size, replace=False))
+            losses.append(loss)
+            if i % interval and i != settings.steps:
+                continue
+            training, validation = float(np.mean(losses)), float(validate(params, held_out))
+            if not np.isfinite(training):
+                raise FloatingPointError(f"training loss of {name} is {training} at step {i}; lower learning_rate.")
+            rows.append({"network": name, "step": i, "training_loss": training, "validation_loss": validation})
+            losses = []
+            report(rows[-1])
+        trained[name] = params
+    return dataclasses.replace(fit.model, params=trained), rows
 
 
-def members_loss(params: Any, config: ModelConfig, batch: tuple[Prepared, Targets], weights: LossWeights) -> jax.Array:
-    """Mean over the members of the loss of each alone, ()."""
-    alone = jax.tree.map(lambda leaf: leaf[:, None], params)
-    return jnp.mean(jax.vmap(lambda member: mean_loss(member, config, batch, weights))(alone))
+def _network_inputs(arrays: TrainingArrays, kind: str) -> tuple[Prepared, Targets]:
+    """What one network sees; the same tree for every kind, so that one compiled step serves all networks."""
+    prepared = dataclasses.replace(arrays.prepared, features=arrays.prepared.features[kind])
+    return jax.tree.map(jnp.asarray, (prepared, arrays.targets))
 
 
-def mean_loss(params: Any, config: ModelConfig, batch: tuple[Prepared, Targets], weights: LossWeights) -> jax.Array:
-    """Mean of `observable_loss` over a batch of normalised inputs and their targets, ()."""
+def mean_loss(
+    flax_module: Any, params: Any, config: ModelConfig, batch: tuple[Prepared, Targets], weights: LossWeights
+) -> jax.Array:
+    """Mean of `observable_loss` of one network over a batch of normalised inputs and their targets, ()."""
 
     def one(molecule: Prepared, target: Targets) -> jax.Array:
-        o = observables(fock_from_features(config, params, molecule), molecule)
+        blocks = flax_module.apply(params, molecule.features, molecule.kinds)
+        o = observables(fock_from_blocks(blocks, molecule, config), molecule)
         return observable_loss(o.mo_energies, o.dipole, o.polarizability, target, weights)
 
     return jnp.mean(jax.vmap(one)(*batch))

@@ -31,7 +31,7 @@ class Reporter(Protocol):
     def say(self, text: str) -> None:
         """A line of text."""
 
-    def progress(self, row: dict[str, float]) -> None:
+    def progress(self, row: dict[str, Any]) -> None:
         """A row of metrics of the training, with its step."""
 
 
@@ -67,12 +67,16 @@ def train_run(
     for name, samples in parts.items():
         reporter.say(f"{name:>10}: {len({s.name for s in samples}):3d} molecules, {len(samples):4d} geometries")
 
-    reporter.say(f"Integrals and features: powers 1…{config.power_order} of V in {config.potential_basis}")
+    reporter.say(
+        f"Integrals and features: powers 1…{config.power_order} of V in {config.potential_basis}, "
+        f"products {' and '.join(config.power_kinds)}"
+    )
     arrays = _split_arrays(parts, config, large)
     reporter.say(f"Direct fit: ridge regression of the {small} Fock matrix")
     fit = direct_fit(arrays["train"], arrays["validation"], config, settings)
     test = normalised_arrays(arrays["test"], fit.model.statistics, config.precision)
-    reporter.say(f"Training on ε, μ and α of {large}: {settings.steps} steps of {settings.batch_size} molecules")
+    count = len(config.networks())
+    reporter.say(f"Training {count} networks on ε, μ and α of {large}: {settings.steps} steps of {settings.batch_size}")
     model, history = train_on_observables(fit, settings, reporter.progress)
     predicted = predicted_observables(model, test)
     errors = {
@@ -107,7 +111,7 @@ def _split_arrays(parts: dict[str, list[Sample]], config: ModelConfig, large: st
 def _write(
     folder: Path,
     model: Model,
-    history: list[dict[str, float]],
+    history: list[dict[str, Any]],
     rows: list[dict[str, float | str]],
     test: TrainingArrays,
     predicted: Observables,
