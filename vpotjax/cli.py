@@ -23,7 +23,7 @@ class Training:
 
     members: int = 2
     """Networks for each kind of product."""
-    steps: int = 600
+    steps: int = 500
     """Adam steps of each network."""
     batch_size: int = 32
     """Molecules per step."""

@@ -234,7 +234,8 @@ def fock_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> ja
 def fock_from_blocks(blocks: Array, inputs: Prepared, config: ModelConfig) -> jax.Array:
     """F, (nao, nao), hartree, from the blocks (natm, natm, width, width) of a network's correction."""
     correction = ao_matrix(blocks, inputs.basis, config.layouts()[0])
-    return jnp.asarray(inputs.baseline) + correction.astype(inputs.baseline.dtype)
+    total = jnp.asarray(inputs.baseline) + correction.astype(inputs.baseline.dtype)
+    return (total + total.T) / 2
 
 
 def observables(fock: Array, prepared: Prepared) -> Observables:

@@ -118,7 +118,7 @@ def molecules_from_xyz(path: str | Path, charge: int = 0, spin: int = 0) -> list
     if not frames or any(len(frame) == 0 for frame in frames):
         raise InputError(f"xyz file {str(path)!r} holds no atoms; write at least one 'symbol x y z' line.")
     try:
-        return [Molecule.from_ase(f, int(f.info.get("charge", charge)), int(f.info.get("spin", spin))) for f in frames]
+        return [Molecule.from_ase(frame, charge, spin) for frame in frames]
     except InputError as error:
         raise InputError(f"xyz file {str(path)!r}: {error}") from None
 

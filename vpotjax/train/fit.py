@@ -49,13 +49,13 @@ class TrainConfig:
         seed: of initial parameters and batches.
     """
 
-    steps: int = 600
+    steps: int = 500
     batch_size: int = 32
     learning_rate: float = 5e-4
     mo_energies: float = 3e5
-    gap: float = 9e5
+    gap: float = 1.2e6
     dipole: float = 1e3
-    polarizability: float = 6e2
+    polarizability: float = 4e2
     noise: float = 1e-2
     evaluations: int = 20
     seed: int = 0
