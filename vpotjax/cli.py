@@ -21,13 +21,13 @@ EXIT_BAD_INPUT = 2
 class Training:
     """Settings of a training."""
 
-    members: int = 2
+    members: int = 3
     """Networks for each kind of product."""
-    steps: int = 500
+    steps: int = 450
     """Adam steps of each network."""
     batch_size: int = 32
     """Molecules per step."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 4e-4
     """Peak learning rate."""
     seed: int = 0
     """Of initial weights and batches."""

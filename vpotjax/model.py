@@ -57,7 +57,7 @@ class ModelConfig:
     potential_basis: str = "def2-svp"
     power_order: int = 3
     power_kinds: tuple[str, ...] = ("raw", "metric")
-    members: int = 2
+    members: int = 3
     baseline: str = "zero"
     hidden: tuple[int, ...] = (64, 64)
     gated: int = 8

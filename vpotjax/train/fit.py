@@ -49,11 +49,11 @@ class TrainConfig:
         seed: of initial parameters and batches.
     """
 
-    steps: int = 500
+    steps: int = 450
     batch_size: int = 32
-    learning_rate: float = 5e-4
+    learning_rate: float = 4e-4
     mo_energies: float = 3e5
-    gap: float = 1.2e6
+    gap: float = 9e5
     dipole: float = 1e3
     polarizability: float = 4e2
     noise: float = 1e-2
