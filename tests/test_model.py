@@ -159,7 +159,7 @@ def test_chain_agrees_with_finite_differences(name):
     def loss(weight, position):
         params = jax.tree.map(lambda leaf: leaf, model.params)
         linear = params["raw-0"]["params"]["linear_1-"]
-        params["raw-0"]["params"]["linear_1-"] = linear.at[8, 0, 1].add(weight)  # carbon–hydrogen, s with p
+        params["raw-0"]["params"]["linear_1-"] = linear.at[5, 0, 0].add(weight)  # hydrogen–carbon, s with p
         o = dataclasses.replace(model, params=params)(
             dataclasses.replace(example, positions=example.positions.at[1, 0].add(position))
         )
