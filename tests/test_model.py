@@ -82,11 +82,13 @@ def test_rotation_with_inversion(name):
     n = len(big)
     assert np.abs(rotated[:n, :n] - fock[:n, :n]).max() > 1e-2
     assert np.abs(after.dipole - before.dipole).max() > 1e-3
-    np.testing.assert_allclose(rotated[:n, :n], big @ fock[:n, :n] @ big.T, atol=TOLERANCE)
-    np.testing.assert_allclose(after.mo_energies[:n], before.mo_energies[:n], atol=TOLERANCE)
-    np.testing.assert_allclose(after.homo_lumo_gap, before.homo_lumo_gap, atol=TOLERANCE)
-    np.testing.assert_allclose(after.dipole, rotation @ before.dipole, atol=TOLERANCE)
-    np.testing.assert_allclose(after.polarizability, rotation @ before.polarizability @ rotation.T, atol=TOLERANCE)
+    np.testing.assert_allclose(rotated[:n, :n], big @ fock[:n, :n] @ big.T, rtol=1e-10, atol=TOLERANCE)
+    np.testing.assert_allclose(after.mo_energies[:n], before.mo_energies[:n], rtol=1e-10, atol=TOLERANCE)
+    np.testing.assert_allclose(after.homo_lumo_gap, before.homo_lumo_gap, rtol=1e-10, atol=TOLERANCE)
+    np.testing.assert_allclose(after.dipole, rotation @ before.dipole, rtol=1e-10, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        after.polarizability, rotation @ before.polarizability @ rotation.T, rtol=1e-10, atol=TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("name", MOLECULES)
@@ -95,9 +97,9 @@ def test_translation(name):
         evaluate(g2(name)),
         evaluate(moved(g2(name), shift=np.array([1.0, -2.0, 0.5]))),
     )
-    np.testing.assert_allclose(shifted, fock, atol=TOLERANCE)
-    np.testing.assert_allclose(after.dipole, before.dipole, atol=TOLERANCE)
-    np.testing.assert_allclose(after.polarizability, before.polarizability, atol=TOLERANCE)
+    np.testing.assert_allclose(shifted, fock, rtol=1e-10, atol=TOLERANCE)
+    np.testing.assert_allclose(after.dipole, before.dipole, rtol=1e-10, atol=TOLERANCE)
+    np.testing.assert_allclose(after.polarizability, before.polarizability, rtol=1e-10, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", MOLECULES)
@@ -108,11 +110,13 @@ def test_permutation(name):
     slices = vp.load_basis("sto-3g", molecule.numbers).atom_ao_slices()
     index = np.concatenate([np.arange(*slices[atom]) for atom in order])
     assert np.abs(permuted - fock).max() > 1e-2
-    np.testing.assert_allclose(permuted[: len(index), : len(index)], fock[np.ix_(index, index)], atol=TOLERANCE)
+    np.testing.assert_allclose(
+        permuted[: len(index), : len(index)], fock[np.ix_(index, index)], rtol=1e-10, atol=TOLERANCE
+    )
     n = len(index)
-    np.testing.assert_allclose(after.mo_energies[:n], before.mo_energies[:n], atol=TOLERANCE)
-    np.testing.assert_allclose(after.dipole, before.dipole, atol=TOLERANCE)
-    np.testing.assert_allclose(after.polarizability, before.polarizability, atol=TOLERANCE)
+    np.testing.assert_allclose(after.mo_energies[:n], before.mo_energies[:n], rtol=1e-10, atol=TOLERANCE)
+    np.testing.assert_allclose(after.dipole, before.dipole, rtol=1e-10, atol=TOLERANCE)
+    np.testing.assert_allclose(after.polarizability, before.polarizability, rtol=1e-10, atol=TOLERANCE)
 
 
 def test_fock_is_hermitian_and_zero_on_padding():

@@ -200,8 +200,8 @@ def test_labels_of_the_cookbook_are_reproduced():
     expected = np.array([dipole_by_numpy(m, f[:n, :n]) for m, f, n in zip(molecules, focks, nao, strict=True)])
     # S and ε as precise as the file; α of the same F. The file's dipoles are those of the density before the last
     # F (PySCF itself, from the file's F, differs from them by 6.1e-5), so the outside reference for μ is NumPy.
-    np.testing.assert_allclose(overlap, overlaps, atol=1e-9)
-    np.testing.assert_allclose(levels, data["eps_sto3g"], atol=1e-9)
-    np.testing.assert_allclose(dipole, expected, atol=1e-9)
-    np.testing.assert_allclose(dipole, data["mu_sto3g"], atol=1e-4)
-    np.testing.assert_allclose(alpha, data["alpha_uncoupled_sto3g"], atol=1e-6)
+    np.testing.assert_allclose(overlap, overlaps, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(levels, data["eps_sto3g"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(dipole, expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(dipole, data["mu_sto3g"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(alpha, data["alpha_uncoupled_sto3g"], rtol=0, atol=1e-6)
