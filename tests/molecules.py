@@ -27,9 +27,9 @@ def every_element() -> Molecule:
     return Molecule(numbers, 2.6 * (grid + jitter), charge=1)
 
 
-def pyscf_mole(molecule: Molecule, basis: str):
+def pyscf_mole(molecule: Molecule, basis: str, cartesian: bool = False):
     """PySCF's molecule with our exponents and coefficients."""
-    return to_pyscf(molecule, basis)
+    return to_pyscf(molecule, basis, cartesian=cartesian)
 
 
 def shared_file(name: str) -> Path:

@@ -18,9 +18,16 @@ if TYPE_CHECKING:
     from vpotjax.electronic.eigensolver import eigh
     from vpotjax.electronic.properties import dipole, homo_lumo_gap, polarizability
     from vpotjax.integrals.kinetic import kinetic
-    from vpotjax.integrals.multipole import position_integrals
-    from vpotjax.integrals.nuclear_attraction import external_potential, nuclear_attraction, screened_potential
-    from vpotjax.integrals.overlap import overlap
+    from vpotjax.integrals.momentum import momentum_integrals
+    from vpotjax.integrals.multipole import position_integrals, second_moment_integrals
+    from vpotjax.integrals.nuclear_attraction import (
+        charge_potential,
+        external_potential,
+        nuclear_attraction,
+        screened_potential,
+    )
+    from vpotjax.integrals.overlap import cross_overlap, overlap
+    from vpotjax.integrals.screening import significant_pairs
     from vpotjax.model import Model, ModelConfig
     from vpotjax.molecule import Molecule
     from vpotjax.operators.matrix_power import potential_powers
@@ -34,6 +41,8 @@ _SOURCES = {
     "Model": "model",
     "ModelConfig": "model",
     "Molecule": "molecule",
+    "charge_potential": "integrals.nuclear_attraction",
+    "cross_overlap": "integrals.overlap",
     "density_matrix": "electronic.density",
     "dipole": "electronic.properties",
     "eigh": "electronic.eigensolver",
@@ -41,6 +50,7 @@ _SOURCES = {
     "homo_lumo_gap": "electronic.properties",
     "kinetic": "integrals.kinetic",
     "load_basis": "basis",
+    "momentum_integrals": "integrals.momentum",
     "nuclear_attraction": "integrals.nuclear_attraction",
     "overlap": "integrals.overlap",
     "pad_batch": "batching",
@@ -48,6 +58,8 @@ _SOURCES = {
     "position_integrals": "integrals.multipole",
     "potential_powers": "operators.matrix_power",
     "screened_potential": "integrals.nuclear_attraction",
+    "second_moment_integrals": "integrals.multipole",
+    "significant_pairs": "integrals.screening",
 }
 _MODULES = ("interop", "io", "losses", "metrics", "nn", "train")
 
@@ -58,6 +70,8 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Molecule",
+    "charge_potential",
+    "cross_overlap",
     "density_matrix",
     "dipole",
     "eigh",
@@ -69,6 +83,7 @@ __all__ = [
     "load_basis",
     "losses",
     "metrics",
+    "momentum_integrals",
     "nn",
     "nuclear_attraction",
     "overlap",
@@ -77,6 +92,8 @@ __all__ = [
     "position_integrals",
     "potential_powers",
     "screened_potential",
+    "second_moment_integrals",
+    "significant_pairs",
     "train",
 ]
 

@@ -7,6 +7,8 @@ from typing import Any
 import jax.core
 import numpy as np
 
+COINCIDENT = 1e-3  # bohr; nuclei this close are a mistake in the input
+
 
 class InputError(ValueError):
     """Bad input; the message names the argument, the value and the fix. The command line exits with code 2."""
@@ -24,3 +26,29 @@ def require_shape(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
     if not fits:
         wanted = "(" + ", ".join("any" if s is None else str(s) for s in shape) + ")"
         raise InputError(f"{name} has shape {actual}, expected {wanted}; reshape or check the argument order.")
+
+
+def require_positions(numbers: Any, positions: Any, name: str = "positions") -> None:
+    """Raise InputError unless `positions` is (natm, 3) and, where it has values, finite and without coincident nuclei.
+
+    Args:
+        numbers: (natm,) atomic numbers, 0 for padding, which may lie anywhere.
+        positions: in bohr.
+        name: of the argument, for the message.
+    """
+    require_shape(name, positions, (np.shape(numbers)[-1], 3))
+    if not is_concrete(numbers, positions):
+        return
+    real = np.flatnonzero(np.asarray(numbers))
+    places = np.asarray(positions)[real]
+    if not np.isfinite(places).all():
+        atom = real[~np.isfinite(places).all(axis=1)][0]
+        raise InputError(
+            f"{name} of atom {atom} is {np.asarray(positions)[atom].tolist()}; give finite numbers, in bohr."
+        )
+    distances = np.linalg.norm(places[:, None] - places[None, :], axis=-1) + np.diag(np.full(len(real), np.inf))
+    if len(real) and distances.min() < COINCIDENT:
+        first, second = real[np.array(np.unravel_index(distances.argmin(), distances.shape))]
+        raise InputError(
+            f"{name} puts atoms {first} and {second} at one place, {np.asarray(positions)[first].tolist()}; move one."
+        )

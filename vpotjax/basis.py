@@ -12,7 +12,7 @@ import numpy as np
 from vpotjax._checks import InputError
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
-from vpotjax.conventions import SHELL_LETTERS
+from vpotjax.conventions import SHELL_LETTERS, cartesian_powers, function_count
 
 ShellList = Sequence[Sequence[Any]]
 """PySCF's format: [[l, [exponent, coefficient, ...], ...], ...]; coefficients of normalised primitives."""
@@ -53,6 +53,7 @@ class Basis:
             is made for one; the semi-local part of the potential is not included.
         screening_charges, screening_exponents: (natm, nscreen) Gaussian charges that screen the nuclei in
             `screened_potential`; charge 0 for padding.
+        cartesian: Cartesian functions (6 d, 10 f, …), ordered and scaled as in PySCF, in place of spherical ones.
     """
 
     shells: tuple[Shells, ...]
@@ -66,6 +67,7 @@ class Basis:
     nuclear_charges: Array
     screening_charges: Array
     screening_exponents: Array
+    cartesian: bool = static_field(default=False)
 
     @property
     def nao(self) -> int:
@@ -90,7 +92,10 @@ class Basis:
         labels = []
         for i in np.flatnonzero(np.asarray(self.ao_mask)):
             atom, l, shell, m = (int(np.asarray(a)[i]) for a in (self.ao_atom, self.ao_l, self.ao_shell, self.ao_m))
-            component = names[l][m] if l in names else f"{m - l:+d}"
+            if self.cartesian and l > 1:
+                component = "".join(axis * int(n) for axis, n in zip("xyz", cartesian_powers(l)[m], strict=True))
+            else:
+                component = names[l][m] if l in names else f"{m - l:+d}"
             symbol = chemical_symbols[int(np.asarray(self.numbers)[atom])]
             labels.append(f"{atom} {symbol} {shell + l + 1}{SHELL_LETTERS[l]}{component}")
         return labels
@@ -102,13 +107,19 @@ class Basis:
         return np.stack([np.searchsorted(atoms, range(count), side) for side in ("left", "right")], axis=1)
 
 
-def load_basis(name_or_dict: str | Mapping[str, str | ShellList], numbers: Sequence[int] | np.ndarray) -> Basis:
+def load_basis(
+    name_or_dict: str | Mapping[str, str | ShellList], numbers: Sequence[int] | np.ndarray, *, cartesian: bool = False
+) -> Basis:
     """A basis on atoms.
+
+    Heavy elements of the def2 sets come with an effective core potential: `Basis.nuclear_charges` are then the atomic
+    numbers minus the core electrons, and the semi-local part of the potential is not included.
 
     Args:
         name_or_dict: a name of basis-set-exchange ("def2-SVP"), or a dict from chemical symbols to such names or to
             shells in PySCF's format.
         numbers: (natm,) atomic numbers.
+        cartesian: Cartesian functions (6 d, 10 f, …) in place of spherical ones.
 
     Raises:
         InputError: the name is unknown, an element is not covered, or l is above MAX_L.
@@ -119,7 +130,8 @@ def load_basis(name_or_dict: str | Mapping[str, str | ShellList], numbers: Seque
     data = {int(z): element_basis(name_or_dict, int(z)) for z in dict.fromkeys(numbers.tolist())}
     lmax = max(l for shells, _ in data.values() for l, *_ in shells)
     groups = [_shells_of(l, numbers, {z: shells for z, (shells, _) in data.items()}) for l in range(lmax + 1)]
-    layout = _ao_layout(numbers, {z: [int(s[0]) for s in shells for _ in s[1][1:]] for z, (shells, _) in data.items()})
+    element_shells = {z: [int(s[0]) for s in shells for _ in s[1][1:]] for z, (shells, _) in data.items()}
+    layout = _ao_layout(numbers, element_shells, cartesian)
     core = np.array([data[z][1] for z in numbers.tolist()])
     charges, exponents = _screening(numbers)
     return Basis(
@@ -130,6 +142,7 @@ def load_basis(name_or_dict: str | Mapping[str, str | ShellList], numbers: Seque
         nuclear_charges=(numbers - core).astype(float),
         screening_charges=charges,
         screening_exponents=exponents,
+        cartesian=cartesian,
     )
 
 
@@ -237,13 +250,15 @@ def _shells_of(l: int, numbers: np.ndarray, data: Mapping[int, ShellList]) -> Sh
     return Shells(l, atom, np.concatenate([e for e, _ in parts]), coefficients)
 
 
-def _ao_layout(numbers: np.ndarray, element_shells: Mapping[int, Sequence[int]]) -> dict[str, np.ndarray]:
+def _ao_layout(
+    numbers: np.ndarray, element_shells: Mapping[int, Sequence[int]], cartesian: bool
+) -> dict[str, np.ndarray]:
     """Atom, l, shell and component of each AO, and its place when sorted by l (stable)."""
     rows = [
         (atom, l, element_shells[z][:i].count(l), m)
         for atom, z in enumerate(numbers.tolist())
         for i, l in enumerate(element_shells[z])
-        for m in range(2 * l + 1)
+        for m in range(function_count(l, cartesian))
     ]
     atom, l, shell, m = np.array(rows).T
     grouped_index = np.empty(len(rows), dtype=int)

@@ -16,16 +16,18 @@ import numpy as np
 from vpotjax._checks import InputError
 from vpotjax._pytree import pytree
 from vpotjax.basis import Basis, Shells, load_basis
+from vpotjax.conventions import function_count
 from vpotjax.molecule import Molecule
 
 
 class BasisShape(NamedTuple):
-    """Sizes of a padded basis: AOs, by l (0, 1, …) primitives and shells, and screening charges per atom."""
+    """Sizes of a padded basis: AOs, by l (0, 1, …) primitives and shells, screening charges per atom, and its kind."""
 
     nao: int
     nprim: tuple[int, ...]
     nshl: tuple[int, ...]
     nscreen: int
+    cartesian: bool = False
 
 
 class BatchShape(NamedTuple):
@@ -120,6 +122,59 @@ def joint_batch_shape(shapes: Iterable[BatchShape]) -> BatchShape:
     return BatchShape(max(s.natm for s in shapes), tuple(bases))
 
 
+def buckets(
+    molecules: Sequence[Molecule], basis: str | Mapping[str, Any], count: int = 6
+) -> list[tuple[np.ndarray, BatchShape]]:
+    """Groups of molecules of similar size, each with the one shape, and hence the one program, that serves it.
+
+    The rule: molecules are sorted by the number of AOs (of all bases together) and cut into at most `count` groups such
+    that the sum over molecules of the group's largest number of AOs, squared, is least; a group's shape is the joint
+    shape of its members.
+
+    Args:
+        molecules: at least one.
+        basis: as in `pad_batch`.
+        count: most groups, ≥ 1.
+
+    Returns:
+        For each group, smallest first: positions in `molecules` and shape for `pad_batch`.
+
+    Raises:
+        InputError: no molecules, or count below 1.
+    """
+    if not molecules or count < 1:
+        raise InputError(f"count is {count} for {len(molecules)} molecules; give at least one of each.")
+    bases = {"orbital": basis} if isinstance(basis, str) else dict(basis)
+    compositions: dict[tuple[int, ...], BatchShape] = {}
+    keys = [tuple(sorted(m.numbers.tolist())) for m in molecules]
+    for key in set(keys):
+        shapes = tuple((role, _shape(load_basis(spec, np.array(key)))) for role, spec in bases.items())
+        compositions[key] = BatchShape(len(key), shapes)
+    sizes = np.array([sum(shape.nao for _, shape in compositions[key].bases) for key in keys])
+    edges = _cuts(sizes, count)
+    groups = [np.flatnonzero((sizes > low) & (sizes <= high)) for low, high in zip([0, *edges], edges, strict=False)]
+    return [(group, joint_batch_shape(compositions[key] for key in {keys[i] for i in group})) for group in groups]
+
+
+def _cuts(sizes: np.ndarray, count: int) -> list[int]:
+    """Upper ends of at most `count` ranges of sizes with the least Σ (upper end)², by dynamic programming."""
+    values, members = np.unique(sizes, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(members)])
+    best = np.where(np.arange(len(values) + 1) == 0, 0.0, np.inf)  # of the first k values, in no range so far
+    choices = []
+    for _ in range(min(count, len(values))):
+        # cost[k, j]: the last range holds values j … k−1
+        cost = best[None, :] + (below[:, None] - below[None, :]) * np.concatenate([[0], values])[:, None] ** 2.0
+        cost[np.triu_indices(len(values) + 1)] = np.inf
+        choices.append(cost.argmin(axis=1))
+        best = cost.min(axis=1)
+    edges, stop = [], len(values)
+    for choice in reversed(choices):
+        edges.append(int(values[stop - 1]))
+        stop = int(choice[stop])
+    return edges[::-1]
+
+
 def pad_arrays(arrays: Sequence[Any], shape: tuple[int, ...], fill: Any = 0) -> np.ndarray:
     """Stack arrays of different sizes, each padded at the end of its axes to `shape` with `fill`."""
     padded = []
@@ -134,7 +189,7 @@ def pad_arrays(arrays: Sequence[Any], shape: tuple[int, ...], fill: Any = 0) -> 
 def _shape(basis: Basis) -> BasisShape:
     sizes = {shells.l: shells.coefficients.shape[-2:] for shells in basis.shells}
     nshl, nprim = zip(*(sizes.get(l, (0, 0)) for l in range(max(sizes) + 1)), strict=True)
-    return BasisShape(basis.nao, tuple(nprim), tuple(nshl), basis.screening_charges.shape[-1])
+    return BasisShape(basis.nao, tuple(nprim), tuple(nshl), basis.screening_charges.shape[-1], basis.cartesian)
 
 
 def _joint_shape(bases: list[Basis]) -> BasisShape:
@@ -145,7 +200,7 @@ def _largest(shapes: Sequence[BasisShape]) -> BasisShape:
     ls = range(max(len(s.nshl) for s in shapes))
     nprim = tuple(max(s.nprim[l] if l < len(s.nprim) else 0 for s in shapes) for l in ls)
     nshl = tuple(max(s.nshl[l] if l < len(s.nshl) else 0 for s in shapes) for l in ls)
-    return BasisShape(max(s.nao for s in shapes), nprim, nshl, max(s.nscreen for s in shapes))
+    return BasisShape(max(s.nao for s in shapes), nprim, nshl, max(s.nscreen for s in shapes), shapes[0].cartesian)
 
 
 def _pad_basis(basis: Basis, shape: BasisShape, natm: int) -> Basis:
@@ -173,11 +228,12 @@ def _pad_basis(basis: Basis, shape: BasisShape, natm: int) -> Basis:
         nuclear_charges=pad_arrays([basis.nuclear_charges], (natm,))[0],
         screening_charges=pad_arrays([basis.screening_charges], (natm, shape.nscreen))[0],
         screening_exponents=pad_arrays([basis.screening_exponents], (natm, shape.nscreen), fill=1.0)[0],
+        cartesian=basis.cartesian,
     )
 
 
 def _group_starts(shape: BasisShape) -> np.ndarray:
-    return np.cumsum([0] + [n * (2 * l + 1) for l, n in enumerate(shape.nshl)])
+    return np.cumsum([0] + [n * function_count(l, shape.cartesian) for l, n in enumerate(shape.nshl)])
 
 
 def _pad_shells(shells: Shells | None, l: int, shape: BasisShape) -> Shells:

@@ -46,6 +46,19 @@ def solid_harmonics(l: int) -> np.ndarray:
     return matrix
 
 
+def angular_functions(l: int, cartesian: bool) -> np.ndarray:
+    """The functions of a shell in monomials, (nfun, ncart): solid harmonics, or the monomials as PySCF scales them."""
+    if not cartesian:
+        return solid_harmonics(l)
+    scale = math.sqrt((2 * l + 1) / (4 * math.pi)) if l < 2 else 1.0
+    return scale * np.eye(len(cartesian_powers(l)))
+
+
+def function_count(l: int, cartesian: bool = False) -> int:
+    """Functions of a shell: 2l + 1 spherical, (l+1)(l+2)/2 Cartesian."""
+    return (l + 1) * (l + 2) // 2 if cartesian else 2 * l + 1
+
+
 def _solid_harmonic(l: int, m: int) -> Polynomial:
     size = abs(m)
     norm = math.sqrt((2 * l + 1) / (4 * math.pi) * math.factorial(l - size) / math.factorial(l + size))

@@ -1,35 +1,77 @@
-"""From the blocks of two angular momenta to a symmetric matrix in the AO order of the basis."""
+"""From the blocks of two angular momenta to a matrix in the AO order of the basis."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from vpotjax._checks import require_shape
+from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
-from vpotjax.integrals.shell_pairs import Integrand, contracted
+from vpotjax.integrals.shell_pairs import Integrand, PairList, contracted
 
 
-def symmetric_matrices(integrand: Integrand, basis: Basis, positions: Array) -> jax.Array:
-    """(components, nao, nao) of an operator that is real and symmetric.
+@pytree
+class PairLists:
+    """Pairs of primitives that are not negligible; made by `screening.significant_pairs`.
 
-    Raises:
-        InputError: `positions` is not (natm, 3) with the natm of `basis`.
+    Attributes:
+        lists: by positions of two shells in `Basis.shells`, the first not below the second.
+        overflow: () True where a list was too short; every integral over such lists is NaN.
     """
-    require_shape("positions", positions, (basis.natm, 3))
-    positions = jnp.asarray(positions)
-    if not jnp.issubdtype(positions.dtype, jnp.floating):
-        positions = positions.astype(float)
-    shells = basis.shells
+
+    lists: dict[tuple[int, int], PairList]
+    overflow: Array
+
+    @property
+    def capacity(self) -> tuple[tuple[tuple[int, int], int], ...]:
+        """Lengths of the lists, static: pass them to `significant_pairs` under jit."""
+        return tuple((key, pairs.first.shape[-1]) for key, pairs in self.lists.items())
+
+
+def symmetric_matrices(
+    integrand: Integrand, basis: Basis, positions: Array, pairs: PairLists | None = None, exchange: int = 1
+) -> jax.Array:
+    """(components, nao, nao) of a real operator that is symmetric, or antisymmetric (`exchange` −1)."""
+    shells, centres = basis.shells, floating(positions).T
+    blocks = {}
+    for i in range(len(shells)):
+        for j in range(i + 1):
+            blocks[i, j] = contracted(
+                integrand,
+                (shells[i], shells[j]),
+                (centres, centres),
+                cartesian=(basis.cartesian, basis.cartesian),
+                exchange=exchange if i == j else 0,
+                pairs=None if pairs is None else pairs.lists[i, j],
+            )
+            blocks[j, i] = blocks[i, j] if i == j else exchange * jnp.swapaxes(blocks[i, j], 1, 2)
+    matrices = _in_ao_order(blocks, basis, basis)
+    return matrices if pairs is None else jnp.where(pairs.overflow, jnp.nan, matrices)
+
+
+def rectangular_matrices(integrand: Integrand, bases: tuple[Basis, Basis], positions: tuple[Array, Array]) -> jax.Array:
+    """(components, nao_a, nao_b) between two bases."""
+    centres = (floating(positions[0]).T, floating(positions[1]).T)
+    cartesian = (bases[0].cartesian, bases[1].cartesian)
     blocks = {
-        (i, j): contracted(integrand, shells[i], shells[j], positions) for i in range(len(shells)) for j in range(i + 1)
+        (i, j): contracted(integrand, (a, b), centres, cartesian=cartesian)
+        for i, a in enumerate(bases[0].shells)
+        for j, b in enumerate(bases[1].shells)
     }
+    return _in_ao_order(blocks, *bases)
+
+
+def _in_ao_order(blocks: dict[tuple[int, int], jax.Array], row_basis: Basis, column_basis: Basis) -> jax.Array:
     rows = [
-        jnp.concatenate(
-            [blocks[i, j] if j <= i else jnp.swapaxes(blocks[j, i], 1, 2) for j in range(len(shells))], axis=2
-        )
-        for i in range(len(shells))
+        jnp.concatenate([blocks[i, j] for j in range(len(column_basis.shells))], axis=2)
+        for i in range(len(row_basis.shells))
     ]
     grouped = jnp.concatenate(rows, axis=1)
-    return grouped[:, basis.grouped_index[:, None], basis.grouped_index[None, :]]
+    return grouped[:, row_basis.grouped_index, :][:, :, column_basis.grouped_index]
+
+
+def floating(positions: Array) -> jax.Array:
+    """As floating-point numbers, of the dtype they have if they have one."""
+    positions = jnp.asarray(positions)
+    return positions if jnp.issubdtype(positions.dtype, jnp.floating) else positions.astype(float)

@@ -1,4 +1,4 @@
-"""Position r_μν = ⟨μ|r − O|ν⟩ about an origin O."""
+"""Position ⟨μ|r − O|ν⟩ and second moments ⟨μ|(r − O)(r − O)|ν⟩ about an origin O."""
 
 from __future__ import annotations
 
@@ -6,38 +6,78 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vpotjax._checks import require_shape
+from vpotjax._checks import require_positions, require_shape
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
-from vpotjax.conventions import cartesian_powers
-from vpotjax.integrals.assemble import symmetric_matrices
-from vpotjax.integrals.hermite import hermite_expansion
-from vpotjax.integrals.shell_pairs import PrimitivePairs
+from vpotjax.integrals import separable
+from vpotjax.integrals.assemble import PairLists, symmetric_matrices
+from vpotjax.integrals.separable import position, position_squared, unity
+
+_POSITION = functools.partial(
+    separable.integrals,
+    (
+        (1.0, ((position, unity, unity),)),
+        (1.0, ((unity, position, unity),)),
+        (1.0, ((unity, unity, position),)),
+    ),
+)
+_SECOND_MOMENT = functools.partial(
+    separable.integrals,
+    (
+        (1.0, ((position_squared, unity, unity),)),
+        (1.0, ((position, position, unity),)),
+        (1.0, ((position, unity, position),)),
+        (1.0, ((unity, position_squared, unity),)),
+        (1.0, ((unity, position, position),)),
+        (1.0, ((unity, unity, position_squared),)),
+    ),
+)
+_PLACES = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 
 
-@jax.jit
-def position_integrals(basis: Basis, positions: Array, origin: Array) -> jax.Array:
+def position_integrals(basis: Basis, positions: Array, origin: Array, *, pairs: PairLists | None = None) -> jax.Array:
     """r, (3, nao, nao), bohr.
 
     Args:
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
         origin: O, (3,) in bohr.
+        pairs: from `significant_pairs`; default: all pairs of primitives.
+
+    Raises:
+        InputError: as `overlap`; an origin of the wrong shape.
     """
+    require_positions(basis.numbers, positions)
     require_shape("origin", origin, (3,))
-    return symmetric_matrices(functools.partial(_integrand, jnp.asarray(origin)), basis, positions)
+    return _position_integrals(basis, positions, origin, pairs)
 
 
-def _integrand(origin: Array, la: int, lb: int, pair: PrimitivePairs) -> jax.Array:
-    # x exp(−p x_P²) integrates to P times the norm; E_1 belongs to the one Hermite function with a dipole.
-    expansion = hermite_expansion(la, lb, pair)
-    norm = jnp.sqrt(jnp.pi / pair.exponent)
-    plain = expansion[:, :, 0] * norm
-    moment = (pair.centre - origin.astype(pair.centre.dtype)[:, None, None]) * plain
-    if la + lb:
-        moment = moment + expansion[:, :, 1] * norm
-    powers_a, powers_b = cartesian_powers(la).T[:, :, None], cartesian_powers(lb).T[:, None, :]
-    sx, sy, sz = (plain[powers_a[d], powers_b[d], d] for d in range(3))
-    mx, my, mz = (moment[powers_a[d], powers_b[d], d] for d in range(3))
-    return jnp.stack([mx * sy * sz, sx * my * sz, sx * sy * mz])
+def second_moment_integrals(
+    basis: Basis, positions: Array, origin: Array, *, pairs: PairLists | None = None
+) -> jax.Array:
+    """r r, (3, 3, nao, nao), bohr², symmetric in the first two axes (PySCF's `int1e_rr`).
+
+    Args:
+        basis: from `load_basis`.
+        positions: (natm, 3) in bohr.
+        origin: O, (3,) in bohr.
+        pairs: from `significant_pairs`; default: all pairs of primitives.
+
+    Raises:
+        InputError: as `overlap`; an origin of the wrong shape.
+    """
+    require_positions(basis.numbers, positions)
+    require_shape("origin", origin, (3,))
+    return _second_moment_integrals(basis, positions, origin, pairs)
+
+
+@jax.jit
+def _position_integrals(basis: Basis, positions: Array, origin: Array, pairs: PairLists | None) -> jax.Array:
+    return symmetric_matrices(_POSITION, basis, jnp.asarray(positions) - origin, pairs)
+
+
+@jax.jit
+def _second_moment_integrals(basis: Basis, positions: Array, origin: Array, pairs: PairLists | None) -> jax.Array:
+    return symmetric_matrices(_SECOND_MOMENT, basis, jnp.asarray(positions) - origin, pairs)[_PLACES]

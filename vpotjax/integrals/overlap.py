@@ -1,28 +1,57 @@
-"""Overlap S_μν = ⟨μ|ν⟩."""
+"""Overlap S_μν = ⟨μ|ν⟩, of a basis with itself or with another one."""
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+import functools
 
+import jax
+
+from vpotjax._checks import require_positions
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
-from vpotjax.integrals.assemble import symmetric_matrices
-from vpotjax.integrals.hermite import hermite_expansion
-from vpotjax.integrals.shell_pairs import PrimitivePairs, cartesian_product
+from vpotjax.integrals import separable
+from vpotjax.integrals.assemble import PairLists, rectangular_matrices, symmetric_matrices
+
+_INTEGRAND = functools.partial(separable.integrals, ((1.0, ((separable.unity, separable.unity, separable.unity),)),))
 
 
-@jax.jit
-def overlap(basis: Basis, positions: Array) -> jax.Array:
+def overlap(basis: Basis, positions: Array, *, pairs: PairLists | None = None) -> jax.Array:
     """S, (nao, nao), dimensionless; rows of padding are zero.
 
     Args:
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
+        pairs: from `significant_pairs`; default: all pairs of primitives.
+
+    Raises:
+        InputError: positions of the wrong shape; concrete positions that are not finite, or two nuclei at one place.
     """
-    return symmetric_matrices(_integrand, basis, positions)[0]
+    require_positions(basis.numbers, positions)
+    return _overlap(basis, positions, pairs)
 
 
-def _integrand(la: int, lb: int, pair: PrimitivePairs) -> jax.Array:
-    table = hermite_expansion(la, lb, pair)[:, :, 0] * jnp.sqrt(jnp.pi / pair.exponent)
-    return cartesian_product(table, la, lb)[None]
+def cross_overlap(basis_a: Basis, basis_b: Basis, positions: Array, positions_b: Array | None = None) -> jax.Array:
+    """⟨μ|ν⟩ with μ of one basis and ν of another, (nao_a, nao_b).
+
+    Args:
+        basis_a, basis_b: from `load_basis`, of the same molecule or of two.
+        positions: (natm, 3) in bohr, of the atoms of `basis_a`.
+        positions_b: of the atoms of `basis_b`; default: `positions`.
+
+    Raises:
+        InputError: as `overlap`.
+    """
+    positions_b = positions if positions_b is None else positions_b
+    require_positions(basis_a.numbers, positions)
+    require_positions(basis_b.numbers, positions_b, name="positions_b")
+    return _cross_overlap(basis_a, basis_b, positions, positions_b)
+
+
+@jax.jit
+def _overlap(basis: Basis, positions: Array, pairs: PairLists | None) -> jax.Array:
+    return symmetric_matrices(_INTEGRAND, basis, positions, pairs)[0]
+
+
+@jax.jit
+def _cross_overlap(basis_a: Basis, basis_b: Basis, positions_a: Array, positions_b: Array) -> jax.Array:
+    return rectangular_matrices(_INTEGRAND, (basis_a, basis_b), (positions_a, positions_b))[0]

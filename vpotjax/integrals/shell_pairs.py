@@ -1,9 +1,17 @@
-"""Products of two primitive Gaussians, and the sums over them that make matrices in the AO basis."""
+"""Products of two primitive Gaussians, and the sums over them that make matrices of contracted functions.
+
+All pairs of primitives of two angular momenta form one list, which goes through an operator's integrand in chunks of
+`LANES` pairs: few enough for a core's cache, which also bounds memory, in the gradient too. Where both angular momenta
+are the same, the list holds (about) half of all pairs.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,91 +20,176 @@ import numpy as np
 from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Shells
-from vpotjax.conventions import cartesian_powers, solid_harmonics
+from vpotjax.conventions import angular_functions, cartesian_powers
 
-CHUNK_ELEMENTS = 2**18  # intermediate numbers per chunk of pairs: 2 MB in float64, a core's cache
+LANES = 4096  # pairs (times nuclei) in one vector operation: 32 kB in float64
+TRIANGLE_BLOCKS = 6  # row blocks that approximate a triangle
 
 
 @pytree
 class PrimitivePairs:
     """Gaussian products exp(−a r_A²) exp(−b r_B²) = decay exp(−p r_P²); vectors have the direction first.
 
+    P = near + offset, where `near` is the centre of the tighter of the two: so P − C keeps its digits close to a
+    nucleus C, in float32 too.
+
     Attributes:
-        exponent: p = a + b, (...).
-        exponent_b: b, broadcastable to (...).
-        centre: P, (3, ...).
-        from_a, from_b: P − A and P − B, (3, ...).
-        decay: exp(−ab/p (A − B)²) per direction, (3, ...).
+        exponent: p = a + b, (n,).
+        exponent_b: b, (n,).
+        half: 1/2p, (n,).
+        centre_a, near, offset: A, A or B, and P − near, (3, n).
+        from_a, from_b: P − A and P − B, (3, n).
+        decay: exp(−ab/p (A − B)²), (n,).
     """
 
     exponent: Array
     exponent_b: Array
-    centre: Array
+    half: Array
+    centre_a: Array
+    near: Array
+    offset: Array
     from_a: Array
     from_b: Array
     decay: Array
 
 
-Integrand = Callable[[int, int, PrimitivePairs], jax.Array]
-"""(la, lb, pairs) → (components, Cartesian a, Cartesian b, ...) of unnormalised primitives."""
+Integrand = Callable[[int, int, PrimitivePairs], Sequence[Array]]
+"""(la, lb, pairs) → integrals of unnormalised primitives for each component and Cartesian a and b (the last fastest),
+as arrays (n,) or stacks of them (k, n)."""
 
 
-def primitive_pairs(a: Array, b: Array, position_a: Array, position_b: Array) -> PrimitivePairs:
-    """All pairs of two lists of primitives: exponents (na,) and (nb,), positions (na, 3) and (nb, 3)."""
-    a, b = a[:, None], b[None, :]
+@pytree
+class PairList:
+    """Pairs of primitives of two angular momenta that are not negligible; made by `screening.significant_pairs`.
+
+    Attributes:
+        first, second: (capacity,) numbers of the primitives; 0 where the list is not full.
+        slot: (nprim_a, nprim_b) where each pair stands in the list; capacity where it is left out.
+    """
+
+    first: Array
+    second: Array
+    slot: Array
+
+
+class _Rectangle(NamedTuple):
+    """Rows `start` … `stop` and columns 0 … `width` of the table of all pairs."""
+
+    start: int
+    stop: int
+    width: int
+
+
+def primitive_pairs(a: Array, b: Array, centre_a: Array, centre_b: Array) -> PrimitivePairs:
+    """Pairs from exponents (n,) and centres (3, n)."""
     total = a + b
-    centre_a, centre_b = position_a.T[:, :, None], position_b.T[:, None, :]
     separation = centre_a - centre_b
+    from_a, from_b = -b / total * separation, a / total * separation
+    tighter = a > b
     return PrimitivePairs(
         exponent=total,
-        exponent_b=jnp.broadcast_to(b, total.shape),
-        centre=(a * centre_a + b * centre_b) / total,
-        from_a=-b / total * separation,
-        from_b=a / total * separation,
-        decay=jnp.exp(-a * b / total * separation**2),
+        exponent_b=b,
+        half=0.5 / total,
+        centre_a=centre_a,
+        near=jnp.where(tighter, centre_a, centre_b),
+        offset=jnp.where(tighter, from_a, from_b),
+        from_a=from_a,
+        from_b=from_b,
+        decay=jnp.exp(-a * b / total * jnp.sum(separation**2, axis=0)),
     )
 
 
-def cartesian_product(table: Array, la: int, lb: int) -> jax.Array:
-    """Π_d table[a_d, b_d, d] for all Cartesian functions: (i, j, 3, ...) → (Cartesian a, Cartesian b, ...)."""
-    (ax, ay, az), (bx, by, bz) = cartesian_powers(la).T[:, :, None], cartesian_powers(lb).T[:, None, :]
-    return table[ax, bx, 0] * table[ay, by, 1] * table[az, bz, 2]
+def contracted(
+    integrand: Integrand,
+    shells: tuple[Shells, Shells],
+    centres: tuple[Array, Array],
+    *,
+    cartesian: tuple[bool, bool] = (False, False),
+    exchange: int = 0,
+    pairs: PairList | None = None,
+) -> jax.Array:
+    """Integrals between all contracted shells of two angular momenta.
 
-
-def contracted(integrand: Integrand, shells_a: Shells, shells_b: Shells, positions: Array) -> jax.Array:
-    """Integrals between all contracted shells of two angular momenta, in spherical form.
-
-    The pairs go through `integrand` in chunks of rows, which bounds memory also in the gradient.
+    Args:
+        integrand: of the operator.
+        shells: of the two angular momenta.
+        centres: (3, natm) positions of the atoms that either belongs to.
+        cartesian: Cartesian functions in place of spherical ones.
+        exchange: 1 or −1 where both shells are the same, and the operator symmetric or antisymmetric; 0 otherwise.
+        pairs: only these pairs of primitives.
 
     Returns:
-        (components, nshl_a (2la + 1), nshl_b (2lb + 1)).
+        (components, nshl_a nfun_a, nshl_b nfun_b).
     """
-    la, lb, dtype = shells_a.l, shells_b.l, positions.dtype
-    harmonics_a, harmonics_b = (jnp.asarray(solid_harmonics(l), dtype) for l in (la, lb))
-    a, b = shells_a.exponents.astype(dtype), shells_b.exponents.astype(dtype)
-    coefficients_a, coefficients_b = shells_a.coefficients.astype(dtype), shells_b.coefficients.astype(dtype)
-    position_a, position_b = positions[shells_a.atom], positions[shells_b.atom]
+    dtype = centres[0].dtype
+    a, b = (s.exponents.astype(dtype) for s in shells)
+    at_a, at_b = (centre[:, s.atom] for centre, s in zip(centres, shells, strict=True))
 
-    @jax.checkpoint
-    def rows(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
-        cartesian = integrand(la, lb, primitive_pairs(chunk[0], b, chunk[1], position_b))
-        spherical = jnp.einsum("ma,nb,cabij->cmnij", harmonics_a, harmonics_b, cartesian)
-        return jnp.einsum("cmnij,sj->cmnis", spherical, coefficients_b)
+    def evaluate(first: Array, second: Array) -> tuple[jax.Array, ...]:
+        chosen = primitive_pairs(a[first], b[second], at_a[:, first], at_b[:, second])
+        return tuple(integrand(shells[0].l, shells[1].l, chosen))
 
-    count = len(a)
-    size = min(count, max(1, CHUNK_ELEMENTS // (_elements_per_pair(la, lb) * len(b))))
-    chunks = -(-count // size)
-    padding = chunks * size - count
-    a = jnp.pad(a, (0, padding), constant_values=1.0).reshape(chunks, size)
-    position_a = jnp.pad(position_a, ((0, padding), (0, 0))).reshape(chunks, size, 3)
-    blocks = jax.lax.map(rows, (a, position_a)) if chunks > 1 else rows((a[0], position_a[0]))[None]
-    blocks = jnp.moveaxis(blocks, 0, 3).reshape(*blocks.shape[1:4], chunks * size, -1)[:, :, :, :count]
-    matrix = jnp.einsum("si,cmnit->csmtn", coefficients_a, blocks)
-    return matrix.reshape(matrix.shape[0], len(coefficients_a) * (2 * la + 1), len(coefficients_b) * (2 * lb + 1))
+    if pairs is None:
+        rectangles = _rectangles(len(a), len(b), bool(exchange))
+        table = _unfolded(_in_chunks(evaluate, *_pair_numbers(rectangles)), rectangles, len(b))
+    else:
+        values = _in_chunks(evaluate, pairs.first, pairs.second)
+        table = jnp.take(values, pairs.slot, axis=1, mode="fill", fill_value=0)
+    if exchange:
+        row, column = (jax.lax.broadcasted_iota(jnp.int32, table.shape[1:], axis) for axis in (0, 1))
+        table = table * jnp.where(row > column, 1.0, jnp.where(row == column, 0.5, 0.0)).astype(dtype)
+    matrix = _contraction(table, shells, cartesian)
+    return matrix + exchange * jnp.swapaxes(matrix, 1, 2) if exchange else matrix
+
+
+def _in_chunks(evaluate: Callable[..., tuple[jax.Array, ...]], first: Array, second: Array) -> jax.Array:
+    """(values, n) of a function of n pairs, LANES of them at a time."""
+    count = len(first)
+    # At least two chunks, if possible: the loop keeps XLA from fusing (and repeating) the integrand in what follows.
+    chunks = max(-(-count // LANES), min(2, count))
+    size = -(-count // chunks)
+    numbers = tuple(jnp.pad(n, (0, chunks * size - count)).reshape(chunks, size) for n in (first, second))
+    values = jax.lax.map(jax.checkpoint(lambda chunk: evaluate(*chunk)), numbers)
+    rows = [jnp.moveaxis(v.reshape(chunks, -1, size), 0, 1).reshape(-1, chunks * size) for v in values]
+    return jnp.concatenate(rows)[:, :count]
 
 
 @functools.cache
-def _elements_per_pair(la: int, lb: int) -> int:
-    """Roughly how many intermediate numbers an integrand makes for one pair."""
-    functions = len(cartesian_powers(la)) * len(cartesian_powers(lb))
-    return int(functions * (la + lb + 1) + np.prod(np.arange(1, 4) + la + lb))
+def _rectangles(rows: int, columns: int, triangle: bool) -> tuple[_Rectangle, ...]:
+    """The lower triangle in blocks of rows, each as wide as its last row, or the whole table."""
+    blocks = min(TRIANGLE_BLOCKS, max(rows // 4, 1)) if triangle else 1
+    edges = [rows * k // blocks for k in range(blocks + 1)]
+    return tuple(_Rectangle(s, e, e if triangle else columns) for s, e in itertools.pairwise(edges))
+
+
+@functools.cache
+def _pair_numbers(rectangles: tuple[_Rectangle, ...]) -> tuple[np.ndarray, np.ndarray]:
+    grids = [np.indices((r.stop - r.start, r.width)).reshape(2, -1) for r in rectangles]
+    first = np.concatenate([grid[0] + r.start for grid, r in zip(grids, rectangles, strict=True)])
+    return first.astype(np.int32), np.concatenate([grid[1] for grid in grids]).astype(np.int32)
+
+
+def _unfolded(values: jax.Array, rectangles: tuple[_Rectangle, ...], columns: int) -> jax.Array:
+    """From the list of pairs to the table (values, rows, columns), zero where no rectangle reaches."""
+    parts, start = [], 0
+    for block in rectangles:
+        size = (block.stop - block.start) * block.width
+        part = values[:, start : start + size].reshape(len(values), -1, block.width)
+        parts.append(jnp.pad(part, ((0, 0), (0, 0), (0, columns - block.width))))
+        start += size
+    return jnp.concatenate(parts, axis=1)
+
+
+def _contraction(table: jax.Array, shells: tuple[Shells, Shells], cartesian: tuple[bool, bool]) -> jax.Array:
+    """Contraction coefficients and angular functions on both sides, in full precision on every device."""
+    dtype = table.dtype
+    first, second = (s.coefficients.astype(dtype) for s in shells)
+    angular_a, angular_b = (
+        jnp.asarray(angular_functions(s.l, c), dtype) for s, c in zip(shells, cartesian, strict=True)
+    )
+    sizes = tuple(len(cartesian_powers(s.l)) for s in shells)
+    einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    blocks = einsum("kij,tj->kit", table, second)
+    blocks = einsum("kit,si->kst", blocks, first).reshape(-1, *sizes, len(first), len(second))
+    matrix = einsum("cabst,ma,nb->csmtn", blocks, angular_a, angular_b)
+    return matrix.reshape(len(matrix), math.prod(matrix.shape[1:3]), math.prod(matrix.shape[3:5]))

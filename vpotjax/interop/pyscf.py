@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pyscf.gto import Mole
 
 
-def to_pyscf(molecule: Molecule, basis: str | Mapping[str, str | ShellList]) -> Mole:
-    """A built `pyscf.gto.Mole` (spherical, bohr, no symmetry) with the exponents and coefficients of `load_basis`.
+def to_pyscf(molecule: Molecule, basis: str | Mapping[str, str | ShellList], *, cartesian: bool = False) -> Mole:
+    """A built `pyscf.gto.Mole` (bohr, no symmetry) with the exponents and coefficients of `load_basis`.
 
     Elements for which the basis comes with an effective core potential get PySCF's potential of the same name.
     """
@@ -33,6 +33,7 @@ def to_pyscf(molecule: Molecule, basis: str | Mapping[str, str | ShellList]) -> 
         unit="Bohr",
         charge=molecule.charge,
         spin=molecule.spin,
+        cart=cartesian,
         verbose=0,
         dump_input=False,
     )

@@ -1,0 +1,101 @@
+"""Lists of the pairs of primitives that are not negligible, for large molecules.
+
+A pair is left out where |c_a c_b| exp(−ab/(a + b) (A − B)²) < threshold, c being the largest contraction coefficient
+of a normalised primitive. An overlap then changes by less than some thresholds, an element of V by some tens of them
+times the nuclear charge. Without lists every function uses all pairs; lists begin to pay beyond some thirty atoms
+(benchmarks/integrals.md).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vpotjax._checks import InputError, is_concrete, require_positions
+from vpotjax._typing import Array
+from vpotjax.basis import Basis, Shells
+from vpotjax.integrals.assemble import PairLists, floating
+from vpotjax.integrals.shell_pairs import PairList
+
+Capacity = tuple[tuple[tuple[int, int], int], ...]
+"""Lengths of the lists by positions of two shells in `Basis.shells`; `PairLists.capacity` of an earlier call."""
+
+
+def significant_pairs(
+    basis: Basis, positions: Array, *, threshold: float = 1e-14, capacity: Capacity | None = None
+) -> PairLists:
+    """The pairs of primitives that matter at a geometry, for the argument `pairs` of the integrals.
+
+    Outside jit the lists are made long enough, with lengths rounded up by at most an eighth, so that similar
+    geometries share a program. Under jit the lengths have to be given. Where a list is too short, `overflow` of the
+    result is True and all integrals over it are NaN.
+
+    Args:
+        basis: from `load_basis`.
+        positions: (natm, 3) in bohr; derivatives do not pass through the choice of pairs.
+        threshold: pairs below it are left out.
+        capacity: lengths of the lists, `.capacity` of an earlier result; needed under jit.
+
+    Raises:
+        InputError: as `overlap`; a threshold outside 0 … 1; no capacity for traced positions.
+    """
+    require_positions(basis.numbers, positions)
+    if not 0 < threshold < 1:
+        raise InputError(f"threshold is {threshold}; give a number between 0 and 1, such as 1e-14.")
+    if capacity is None:
+        if not is_concrete(positions, basis.shells[0].exponents):
+            raise InputError("capacity is None under jit; give the .capacity of lists that were made outside.")
+        counts = _counts(basis, positions, threshold)
+        capacity = tuple((key, _rounded_up(int(count))) for key, count in counts.items())
+    return _lists(basis, positions, threshold, capacity)
+
+
+def _rounded_up(count: int) -> int:
+    """To the next of eight steps per factor of two, at least 64."""
+    step = 2 ** max(math.ceil(math.log2(max(count, 64))) - 4, 3)
+    return -(-max(count, 64) // step) * step
+
+
+def _masks(basis: Basis, positions: Array, threshold: float) -> dict[tuple[int, int], jax.Array]:
+    positions = jax.lax.stop_gradient(floating(positions))
+    sizes = [_logarithms(shells) for shells in basis.shells]
+    masks = {}
+    for i, first in enumerate(basis.shells):
+        for j, second in enumerate(basis.shells[: i + 1]):
+            a, b = jnp.asarray(first.exponents)[:, None], jnp.asarray(second.exponents)[None, :]
+            separation = positions[first.atom][:, None] - positions[second.atom][None, :]
+            decay = a * b / (a + b) * jnp.sum(separation**2, axis=-1)
+            mask = sizes[i][:, None] + sizes[j][None, :] - decay > jnp.log(threshold)
+            masks[i, j] = jnp.tril(mask) if i == j else mask
+    return masks
+
+
+def _logarithms(shells: Shells) -> jax.Array:
+    """ln of the largest contraction coefficient of each normalised primitive, (nprim,); −∞ for padding."""
+    power = shells.l + 1.5
+    norm = jnp.sqrt(2 * (2 * jnp.asarray(shells.exponents)) ** power / math.gamma(power))
+    return jnp.log(jnp.max(jnp.abs(jnp.asarray(shells.coefficients)), axis=0) / norm)
+
+
+@jax.jit
+def _counts(basis: Basis, positions: Array, threshold: float) -> dict[tuple[int, int], jax.Array]:
+    return {key: jnp.sum(mask) for key, mask in _masks(basis, positions, threshold).items()}
+
+
+@functools.partial(jax.jit, static_argnames="capacity")
+def _lists(basis: Basis, positions: Array, threshold: float, capacity: Capacity) -> PairLists:
+    masks = _masks(basis, positions, threshold)
+    lists, overflow = {}, jnp.zeros((), bool)
+    for key, size in capacity:
+        mask = masks[key]
+        place = jnp.cumsum(mask.ravel(), dtype=jnp.int32)  # from 1
+        wanted = jnp.arange(1, size + 1, dtype=jnp.int32)
+        number = jnp.searchsorted(place, wanted, method="scan")
+        number = jnp.where(wanted <= place[-1], number, 0)
+        slot = jnp.where(mask & (place.reshape(mask.shape) <= size), place.reshape(mask.shape) - 1, size)
+        lists[key] = PairList(number // mask.shape[1], number % mask.shape[1], slot)
+        overflow = overflow | (place[-1] > size)
+    return PairLists(lists, overflow)
