@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._typing import Array
 from vpotjax.conventions import cartesian_powers
 from vpotjax.integrals.hermite import hermite_expansion, hermite_indices, hermite_potential, stacked_expansion
 from vpotjax.integrals.shell_pairs import LANES, PrimitivePairs
@@ -23,7 +22,9 @@ from vpotjax.integrals.shell_pairs import LANES, PrimitivePairs
 WRITTEN_OUT = 3  # highest la + lb whose Hermite sums are written out
 
 
-def integrals(centres: Array, charges: Array, widths: Array, la: int, lb: int, pair: PrimitivePairs) -> Sequence[Array]:
+def integrals(
+    centres: jax.Array, charges: jax.Array, widths: jax.Array, la: int, lb: int, pair: PrimitivePairs
+) -> Sequence[jax.Array]:
     """Energy of an electron in the field of charges q_C: point charges, or Gaussians of exponent 1/width.
 
     Two Gaussians of exponents p and α repel like one of pα/(p + α) and a point: the same Hermite potential serves all.
@@ -40,7 +41,7 @@ def integrals(centres: Array, charges: Array, widths: Array, la: int, lb: int, p
     return [_stacked_projection(la, lb, stacked_expansion(la, lb, *shifts), jnp.stack(potential))]
 
 
-def _hermite_sum(order: int, pair: PrimitivePairs, sources: tuple[Array, Array, Array]) -> list[jax.Array]:
+def _hermite_sum(order: int, pair: PrimitivePairs, sources: tuple[jax.Array, jax.Array, jax.Array]) -> list[jax.Array]:
     """−Σ_C q_C R_tuv, (n,) for each (t, u, v); several charges at a time where there are few pairs."""
     count, lanes = len(sources[1]), pair.exponent.shape[-1]
     steps = -(-count // max(1, min(count, LANES // lanes)))
@@ -51,7 +52,9 @@ def _hermite_sum(order: int, pair: PrimitivePairs, sources: tuple[Array, Array, 
     )
 
     @jax.checkpoint
-    def add(total: tuple[jax.Array, ...], source: tuple[Array, Array, Array]) -> tuple[tuple[jax.Array, ...], None]:
+    def add(
+        total: tuple[jax.Array, ...], source: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, ...], None]:
         centre, charge, width = source
         scale = 1 / (1 + pair.exponent * width[:, None])
         displacement = tuple((pair.near[d] - centre[:, d, None]) + pair.offset[d] for d in range(3))
@@ -68,7 +71,9 @@ def _sum(terms: Iterable[jax.Array]) -> jax.Array:
     return functools.reduce(jnp.add, terms)
 
 
-def _projection(la: int, lb: int, expansion: list[list[list[Array]]], potential: Sequence[Array]) -> list[jax.Array]:
+def _projection(
+    la: int, lb: int, expansion: list[list[list[jax.Array]]], potential: Sequence[jax.Array]
+) -> list[jax.Array]:
     """Σ_tuv E_t E_u E_v potential_tuv for each Cartesian a and b, one direction after the other."""
     value = dict(zip(hermite_indices(la + lb), potential, strict=True))
     integrals = []
@@ -84,7 +89,7 @@ def _projection(la: int, lb: int, expansion: list[list[list[Array]]], potential:
     return integrals
 
 
-def _stacked_projection(la: int, lb: int, table: Array, potential: Array) -> jax.Array:
+def _stacked_projection(la: int, lb: int, table: jax.Array, potential: jax.Array) -> jax.Array:
     """The same on arrays that hold all powers of one direction, (Cartesian a and b, n)."""
     order = la + lb
     cube = jnp.zeros((order + 1, order + 1, order + 1, *potential.shape[1:]), potential.dtype)

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._typing import Array
 from vpotjax.integrals.boys import boys
 
 WRITTEN_OUT = 6  # highest order of `hermite_potential` whose recurrences are written out
@@ -56,7 +55,7 @@ def _lowered(index: Index) -> tuple[int, Index, Index, int]:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def hermite_potential(order: int, exponent: Array, displacement: Sequence[Array]) -> tuple[jax.Array, ...]:
+def hermite_potential(order: int, exponent: jax.Array, displacement: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """R_tuv(p, X) = ∂_x^t ∂_y^u ∂_z^v F_0(p X²) for t + u + v ≤ order.
 
     Its derivative is the same function of higher order: ∂R_tuv/∂X_x = R_{t+1,u,v}, and, because 2√(p/π) F_0(p X²)
@@ -75,7 +74,9 @@ def hermite_potential(order: int, exponent: Array, displacement: Sequence[Array]
     return (_written_out if order <= WRITTEN_OUT else _stacked)(order, exponent, (x, y, z), values)
 
 
-def _written_out(order: int, exponent: Array, displacement: Sequence[Array], values: Array) -> tuple[jax.Array, ...]:
+def _written_out(
+    order: int, exponent: jax.Array, displacement: Sequence[jax.Array], values: jax.Array
+) -> tuple[jax.Array, ...]:
     """R^n_{t+1,u,v} = X R^{n+1}_{tuv} + t R^{n+1}_{t−1,u,v}, from R^n_000 = (−2p)^n F_n."""
     table: dict[tuple[int, Index], jax.Array] = {(0, (0, 0, 0)): values[0]}
     power = scale = -2 * exponent
@@ -90,7 +91,9 @@ def _written_out(order: int, exponent: Array, displacement: Sequence[Array], val
     return tuple(table[0, index] for index in hermite_indices(order))
 
 
-def _stacked(order: int, exponent: Array, displacement: Sequence[Array], values: Array) -> tuple[jax.Array, ...]:
+def _stacked(
+    order: int, exponent: jax.Array, displacement: Sequence[jax.Array], values: jax.Array
+) -> tuple[jax.Array, ...]:
     """The same recurrence, all n and all (t, u, v) of one total at a time."""
     vector = jnp.stack(displacement)
     powers = jnp.stack([(-2 * exponent) ** n for n in range(order + 1)])
@@ -142,7 +145,9 @@ def _hermite_potential_jvp(order: int, primals: Any, tangents: Any) -> Any:
     return values[: len(tangent)], tuple(tangent)
 
 
-def hermite_expansion(la: int, lb: int, from_a: Array, from_b: Array, half: Array) -> list[list[list[Array]]]:
+def hermite_expansion(
+    la: int, lb: int, from_a: jax.Array, from_b: jax.Array, half: jax.Array
+) -> list[list[list[jax.Array]]]:
     """E_t^{ij}: x_A^i x_B^j exp(−p x_P²) = Σ_t E_t^{ij} ∂^t/∂P^t exp(−p x_P²), per direction.
 
     Args:
@@ -154,9 +159,9 @@ def hermite_expansion(la: int, lb: int, from_a: Array, from_b: Array, half: Arra
         Nested lists [i][j][t], t ≤ i + j, of arrays (3, ...); E_0^{00} = 1.
     """
 
-    def raise_power(row: list[Array], shift: Array) -> list[Array]:
+    def raise_power(row: list[jax.Array], shift: jax.Array) -> list[jax.Array]:
         # E_t^{i+1} = E_{t−1}^i / 2p + X_PA E_t^i + (t + 1) E_{t+1}^i
-        terms: list[list[Array]] = [[] for _ in range(len(row) + 1)]
+        terms: list[list[jax.Array]] = [[] for _ in range(len(row) + 1)]
         for t, value in enumerate(row):
             terms[t + 1].append(half * value)
             terms[t].append(shift * value)
@@ -164,7 +169,7 @@ def hermite_expansion(la: int, lb: int, from_a: Array, from_b: Array, half: Arra
                 terms[t - 1].append(t * value)
         return [functools.reduce(jnp.add, parts) for parts in terms]
 
-    rows = [[[jnp.ones_like(from_a)]]]
+    rows = [[[jnp.ones_like(jnp.asarray(from_a))]]]
     for _ in range(la):
         rows.append([raise_power(rows[-1][0], from_a)])
     for row in rows:
@@ -173,13 +178,13 @@ def hermite_expansion(la: int, lb: int, from_a: Array, from_b: Array, half: Arra
     return rows
 
 
-def stacked_expansion(la: int, lb: int, from_a: Array, from_b: Array, half: Array) -> jax.Array:
+def stacked_expansion(la: int, lb: int, from_a: jax.Array, from_b: jax.Array, half: jax.Array) -> jax.Array:
     """The same as one array (la + 1, lb + 1, la + lb + 1, 3, ...), zero for t > i + j, made in fewer operations."""
     top = la + lb
     start = jnp.concatenate([jnp.ones_like(from_a)[None], jnp.zeros((top, *from_a.shape), from_a.dtype)])
     weights = np.arange(1, top + 1, dtype=from_a.dtype).reshape(-1, *[1] * from_a.ndim)
 
-    def raise_power(row: Array, shift: Array) -> jax.Array:
+    def raise_power(row: jax.Array, shift: jax.Array) -> jax.Array:
         zero = jnp.zeros_like(row[:1])
         return half * jnp.concatenate([zero, row[:-1]]) + shift * row + jnp.concatenate([weights * row[1:], zero])
 

@@ -15,13 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._typing import Array
 from vpotjax.conventions import cartesian_powers
 from vpotjax.integrals.shell_pairs import PrimitivePairs
 
 WRITTEN_OUT = 3  # highest la + lb whose products are written out
 
-Table = list[list[Array]]
+Table = list[list[jax.Array]]
 """[i][j] of arrays (3, n)."""
 
 
@@ -71,7 +70,7 @@ Component = tuple[float, Sequence[tuple[Factor, Factor, Factor]]]
 """A number times a sum of products of operators along x, y and z."""
 
 
-def integrals(components: Sequence[Component], la: int, lb: int, pair: PrimitivePairs) -> Sequence[Array]:
+def integrals(components: Sequence[Component], la: int, lb: int, pair: PrimitivePairs) -> Sequence[jax.Array]:
     """Integrand of an operator; bind `components` to make it a `shell_pairs.Integrand`."""
     needed = dict.fromkeys(factor for _, terms in components for term in terms for factor in term)
     tables = {factor: factor(la, lb, pair) for factor in needed}
@@ -89,8 +88,8 @@ def integrals(components: Sequence[Component], la: int, lb: int, pair: Primitive
 
 
 def _written_out(
-    components: Sequence[Component], tables: dict[Factor, Table], weight: Array, la: int, lb: int
-) -> list[Array]:
+    components: Sequence[Component], tables: dict[Factor, Table], weight: jax.Array, la: int, lb: int
+) -> list[jax.Array]:
     values = []
     for number, terms in components:
         for a, b in itertools.product(cartesian_powers(la), cartesian_powers(lb)):

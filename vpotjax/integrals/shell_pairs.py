@@ -42,18 +42,18 @@ class PrimitivePairs:
         decay: exp(−ab/p (A − B)²), (n,).
     """
 
-    exponent: Array
-    exponent_b: Array
-    half: Array
-    centre_a: Array
-    near: Array
-    offset: Array
-    from_a: Array
-    from_b: Array
-    decay: Array
+    exponent: jax.Array
+    exponent_b: jax.Array
+    half: jax.Array
+    centre_a: jax.Array
+    near: jax.Array
+    offset: jax.Array
+    from_a: jax.Array
+    from_b: jax.Array
+    decay: jax.Array
 
 
-Integrand = Callable[[int, int, PrimitivePairs], Sequence[Array]]
+Integrand = Callable[[int, int, PrimitivePairs], Sequence[jax.Array]]
 """(la, lb, pairs) → integrals of unnormalised primitives for each component and Cartesian a and b (the last fastest),
 as arrays (n,) or stacks of them (k, n)."""
 
@@ -80,7 +80,7 @@ class _Rectangle(NamedTuple):
     width: int
 
 
-def primitive_pairs(a: Array, b: Array, centre_a: Array, centre_b: Array) -> PrimitivePairs:
+def primitive_pairs(a: jax.Array, b: jax.Array, centre_a: jax.Array, centre_b: jax.Array) -> PrimitivePairs:
     """Pairs from exponents (n,) and centres (3, n)."""
     total = a + b
     separation = centre_a - centre_b
@@ -122,8 +122,8 @@ def contracted(
         (components, nshl_a nfun_a, nshl_b nfun_b).
     """
     dtype = centres[0].dtype
-    a, b = (s.exponents.astype(dtype) for s in shells)
-    at_a, at_b = (centre[:, s.atom] for centre, s in zip(centres, shells, strict=True))
+    a, b = (jnp.asarray(s.exponents, dtype) for s in shells)
+    at_a, at_b = (jnp.asarray(centre)[:, s.atom] for centre, s in zip(centres, shells, strict=True))
 
     def evaluate(first: Array, second: Array) -> tuple[jax.Array, ...]:
         chosen = primitive_pairs(a[first], b[second], at_a[:, first], at_b[:, second])
