@@ -10,7 +10,7 @@ import pytest
 from tests.molecules import g2, pyscf_mole
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
-from vpotjax.batching import batch_shape, joint_batch_shape, pad_arrays, pad_batch
+from vpotjax.batching import batch_shape, buckets, joint_batch_shape, pad_arrays, pad_batch
 from vpotjax.integrals.nuclear_attraction import external_potential
 from vpotjax.integrals.overlap import overlap
 
@@ -157,3 +157,30 @@ def test_errors():
 def test_pad_arrays_fills_the_end():
     padded = pad_arrays([np.ones((1, 2)), np.ones((2, 1))], (2, 3), fill=7)
     assert padded.tolist() == [[[1, 1, 7], [7, 7, 7]], [[1, 7, 7], [1, 7, 7]]]
+
+
+def test_buckets_hold_every_molecule_once():
+    molecules = [g2(name) for name in ("CH4", "H2O", "C6H6", "CH3OH", "NH3", "C2H6", "HF", "CH3CHO")]
+    groups = buckets(molecules, {"orbital": "sto-3g", "potential": "def2-svp"}, count=3)
+    assert len(groups) == 3
+    assert sorted(np.concatenate([group for group, _ in groups]).tolist()) == list(range(len(molecules)))
+    for group, shape in groups:
+        batch = pad_batch([molecules[i] for i in group], {"orbital": "sto-3g", "potential": "def2-svp"}, shape)
+        assert batch_shape(batch) == shape
+
+
+def test_buckets_cut_where_padding_is_least():
+    import itertools
+
+    molecules = [g2(name) for name in ("CH4", "H2O", "C6H6", "CH3OH", "NH3", "C2H6", "HF", "CH3CHO", "C2H2")]
+    sizes = np.array([load_basis("sto-3g", m.numbers).nao for m in molecules])
+
+    def cost(edges):
+        edges = np.array(sorted({*edges, sizes.max()}))
+        return (edges[np.searchsorted(edges, sizes)] ** 2).sum()
+
+    best = min(cost(edges) for edges in itertools.combinations(sorted(set(sizes)), 2))
+    groups = buckets(molecules, "sto-3g", count=3)
+    assert cost([sizes[group].max() for group, _ in groups]) == best
+    with pytest.raises(InputError, match="count is 0"):
+        buckets(molecules, "sto-3g", count=0)

@@ -44,8 +44,8 @@ def integrals(
 def _hermite_sum(order: int, pair: PrimitivePairs, sources: tuple[jax.Array, jax.Array, jax.Array]) -> list[jax.Array]:
     """−Σ_C q_C R_tuv, (n,) for each (t, u, v); several charges at a time where there are few pairs."""
     count, lanes = len(sources[1]), pair.exponent.shape[-1]
-    steps = -(-count // max(1, min(count, LANES // lanes)))
-    size = -(-count // steps)
+    steps = max(1, -(-count // max(1, LANES // lanes)))
+    size = max(1, -(-count // steps))
     centres, charges, widths = (
         jnp.pad(s, ((0, steps * size - count), *[(0, 0)] * (s.ndim - 1))).reshape(steps, size, *s.shape[1:])
         for s in sources

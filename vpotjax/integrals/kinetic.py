@@ -6,11 +6,11 @@ import functools
 
 import jax
 
-from vpotjax._checks import require_positions
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import separable
 from vpotjax.integrals.assemble import PairLists, symmetric_matrices
+from vpotjax.integrals.screening import pairs_for
 from vpotjax.integrals.separable import second_derivative, unity
 
 _INTEGRAND = functools.partial(
@@ -34,12 +34,12 @@ def kinetic(basis: Basis, positions: Array, *, pairs: PairLists | None = None) -
     Args:
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
-        pairs: from `significant_pairs`; default: all pairs of primitives.
+        pairs: from `significant_pairs`; default: see there.
 
     Raises:
         InputError: as `overlap`.
     """
-    require_positions(basis.numbers, positions)
+    pairs = pairs_for(basis, positions, pairs)
     return _kinetic(basis, positions, pairs)
 
 

@@ -6,11 +6,11 @@ import functools
 
 import jax
 
-from vpotjax._checks import require_positions
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import separable
 from vpotjax.integrals.assemble import PairLists, symmetric_matrices
+from vpotjax.integrals.screening import pairs_for
 from vpotjax.integrals.separable import derivative, unity
 
 _INTEGRAND = functools.partial(
@@ -29,12 +29,12 @@ def momentum_integrals(basis: Basis, positions: Array, *, pairs: PairLists | Non
     Args:
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
-        pairs: from `significant_pairs`; default: all pairs of primitives.
+        pairs: from `significant_pairs`; default: see there.
 
     Raises:
         InputError: as `overlap`.
     """
-    require_positions(basis.numbers, positions)
+    pairs = pairs_for(basis, positions, pairs)
     return _momentum_integrals(basis, positions, pairs)
 
 

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._checks import require_positions, require_shape
+from vpotjax._checks import require_shape
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import separable
 from vpotjax.integrals.assemble import PairLists, symmetric_matrices
+from vpotjax.integrals.screening import pairs_for
 from vpotjax.integrals.separable import position, position_squared, unity
 
 _POSITION = functools.partial(
@@ -44,12 +45,12 @@ def position_integrals(basis: Basis, positions: Array, origin: Array, *, pairs: 
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
         origin: O, (3,) in bohr.
-        pairs: from `significant_pairs`; default: all pairs of primitives.
+        pairs: from `significant_pairs`; default: see there.
 
     Raises:
         InputError: as `overlap`; an origin of the wrong shape.
     """
-    require_positions(basis.numbers, positions)
+    pairs = pairs_for(basis, positions, pairs)
     require_shape("origin", origin, (3,))
     return _position_integrals(basis, positions, origin, pairs)
 
@@ -63,12 +64,12 @@ def second_moment_integrals(
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
         origin: O, (3,) in bohr.
-        pairs: from `significant_pairs`; default: all pairs of primitives.
+        pairs: from `significant_pairs`; default: see there.
 
     Raises:
         InputError: as `overlap`; an origin of the wrong shape.
     """
-    require_positions(basis.numbers, positions)
+    pairs = pairs_for(basis, positions, pairs)
     require_shape("origin", origin, (3,))
     return _second_moment_integrals(basis, positions, origin, pairs)
 

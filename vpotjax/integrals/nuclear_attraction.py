@@ -12,11 +12,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vpotjax._checks import require_positions, require_shape
+from vpotjax._checks import require_shape
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import charges as charge_sums
 from vpotjax.integrals.assemble import PairLists, floating, symmetric_matrices
+from vpotjax.integrals.screening import pairs_for
 
 
 def external_potential(
@@ -28,12 +29,12 @@ def external_potential(
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
         nuclear_charges: (natm,), may be fractional and traced; default: those of `basis`.
-        pairs: from `significant_pairs`; default: all pairs of primitives.
+        pairs: from `significant_pairs`; default: see there.
 
     Raises:
         InputError: as `overlap`; nuclear charges of the wrong shape.
     """
-    require_positions(basis.numbers, positions)
+    pairs = pairs_for(basis, positions, pairs)
     charges = basis.nuclear_charges if nuclear_charges is None else nuclear_charges
     require_shape("nuclear_charges", charges, (basis.natm,))
     return _potential(basis, positions, positions, charges, None, None, pairs)
@@ -45,12 +46,12 @@ def nuclear_attraction(basis: Basis, positions: Array, *, pairs: PairLists | Non
     Args:
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
-        pairs: from `significant_pairs`; default: all pairs of primitives.
+        pairs: from `significant_pairs`; default: see there.
 
     Raises:
         InputError: as `overlap`.
     """
-    require_positions(basis.numbers, positions)
+    pairs = pairs_for(basis, positions, pairs)
     return _nuclear_attraction(basis, positions, pairs)
 
 
@@ -76,12 +77,12 @@ def charge_potential(
         charges: (ncharge,), positive attracts electrons.
         exponents: α, (ncharge,) in bohr⁻²; default: point charges.
         omega: ω > 0 in 1/bohr, a number; default: the whole interaction.
-        pairs: from `significant_pairs`; default: all pairs of primitives.
+        pairs: from `significant_pairs`; default: see there.
 
     Raises:
         InputError: as `overlap`; centres, charges or exponents of the wrong shape.
     """
-    require_positions(basis.numbers, positions)
+    pairs = pairs_for(basis, positions, pairs)
     require_shape("charges", charges, (None,))
     require_shape("centres", centres, (len(charges), 3))
     if exponents is not None:
@@ -101,12 +102,12 @@ def screened_potential(basis: Basis, positions: Array, *, pairs: PairLists | Non
     Args:
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
-        pairs: from `significant_pairs`; default: all pairs of primitives.
+        pairs: from `significant_pairs`; default: see there.
 
     Raises:
         InputError: as `overlap`.
     """
-    require_positions(basis.numbers, positions)
+    pairs = pairs_for(basis, positions, pairs)
     charges, exponents = jnp.asarray(basis.screening_charges), jnp.asarray(basis.screening_exponents)
     centres = jnp.repeat(jnp.asarray(positions), charges.shape[-1], axis=0)
     screening = _potential(basis, positions, centres, charges.ravel(), exponents.ravel(), None, pairs)

@@ -11,6 +11,7 @@ from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import separable
 from vpotjax.integrals.assemble import PairLists, rectangular_matrices, symmetric_matrices
+from vpotjax.integrals.screening import pairs_for
 
 _INTEGRAND = functools.partial(separable.integrals, ((1.0, ((separable.unity, separable.unity, separable.unity),)),))
 
@@ -21,12 +22,12 @@ def overlap(basis: Basis, positions: Array, *, pairs: PairLists | None = None) -
     Args:
         basis: from `load_basis`.
         positions: (natm, 3) in bohr.
-        pairs: from `significant_pairs`; default: all pairs of primitives.
+        pairs: from `significant_pairs`; default: see there.
 
     Raises:
         InputError: positions of the wrong shape; concrete positions that are not finite, or two nuclei at one place.
     """
-    require_positions(basis.numbers, positions)
+    pairs = pairs_for(basis, positions, pairs)
     return _overlap(basis, positions, pairs)
 
 

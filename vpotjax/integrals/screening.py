@@ -2,8 +2,8 @@
 
 A pair is left out where |c_a c_b| exp(−ab/(a + b) (A − B)²) < threshold, c being the largest contraction coefficient
 of a normalised primitive. An overlap then changes by less than some thresholds, an element of V by some tens of them
-times the nuclear charge. Without lists every function uses all pairs; lists begin to pay beyond some thirty atoms
-(benchmarks/integrals.md).
+times the nuclear charge. Functions that are called with concrete positions make such lists themselves above
+AUTOMATIC_ABOVE pairs, where that begins to pay (benchmarks/integrals.md); under jit they use all pairs, unless given lists.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from vpotjax.basis import Basis, Shells
 from vpotjax.integrals.assemble import PairLists, floating
 from vpotjax.integrals.shell_pairs import PairList
 
+AUTOMATIC_ABOVE = 100_000  # pairs of primitives
+
 Capacity = tuple[tuple[tuple[int, int], int], ...]
 """Lengths of the lists by positions of two shells in `Basis.shells`; `PairLists.capacity` of an earlier call."""
 
@@ -28,6 +30,9 @@ def significant_pairs(
     basis: Basis, positions: Array, *, threshold: float = 1e-14, capacity: Capacity | None = None
 ) -> PairLists:
     """The pairs of primitives that matter at a geometry, for the argument `pairs` of the integrals.
+
+    Without that argument, a call with concrete positions makes lists by itself for large molecules (above
+    AUTOMATIC_ABOVE pairs); all other calls use all pairs.
 
     Outside jit the lists are made long enough, with lengths rounded up by at most an eighth, so that similar
     geometries share a program. Under jit the lengths have to be given. Where a list is too short, `overflow` of the
@@ -51,6 +56,19 @@ def significant_pairs(
         counts = _counts(basis, positions, threshold)
         capacity = tuple((key, _rounded_up(int(count))) for key, count in counts.items())
     return _lists(basis, positions, threshold, capacity)
+
+
+def pairs_for(basis: Basis, positions: Array, pairs: PairLists | None) -> PairLists | None:
+    """`pairs`, or the default: lists where positions have values and the molecule is large, else all pairs.
+
+    Raises:
+        InputError: as `overlap`.
+    """
+    require_positions(basis.numbers, positions)
+    if pairs is not None or not is_concrete(positions, basis.shells[0].exponents):
+        return pairs
+    primitives = sum(len(shells.exponents) for shells in basis.shells)
+    return significant_pairs(basis, positions) if primitives**2 / 2 > AUTOMATIC_ABOVE else None
 
 
 def _rounded_up(count: int) -> int:
