@@ -3,7 +3,8 @@
 A pair is left out where |c_a c_b| exp(−ab/(a + b) (A − B)²) < threshold, c being the largest contraction coefficient
 of a normalised primitive. An overlap then changes by less than some thresholds, an element of V by some tens of them
 times the nuclear charge. Functions that are called with concrete positions make such lists themselves above
-AUTOMATIC_ABOVE pairs, where that begins to pay (benchmarks/integrals.md); under jit they use all pairs, unless given lists.
+AUTOMATIC_ABOVE pairs, where that begins to pay (benchmarks/integrals.md); under jit they use all
+pairs, unless given lists.
 """
 
 from __future__ import annotations
