@@ -252,13 +252,45 @@ def run_programs() -> dict[str, Any]:
     return row | {"programs": potentials._cache_size()}
 
 
-RUNS = {"case": run_case, "memory": run_memory, "scaling": run_scaling, "programs": run_programs}
+DESIGNS = {"stacked": -1, "written out": 99, "mixed": None}
+
+
+def run_design(kind: str, name: str, basis_name: str) -> dict[str, Any]:
+    """V and its gradient with recurrences over stacked arrays, written out, or mixed as in the package."""
+    import jax
+    import jax.numpy as jnp
+
+    import vpotjax as vp
+    from vpotjax.integrals import charges, hermite
+
+    jax.config.update("jax_enable_x64", True)
+    highest = DESIGNS[kind]
+    if highest is not None:
+        charges.WRITTEN_OUT = hermite.WRITTEN_OUT = highest
+    molecule = molecules_of(name)[0]
+    basis, positions = vp.load_basis(basis_name, molecule.numbers), jnp.asarray(molecule.positions)
+    functions = {
+        "V": lambda r: jnp.sum(vp.external_potential(basis, r) ** 2),
+        "gradient": jax.grad(lambda r: jnp.sum(vp.external_potential(basis, r) ** 2)),
+    }
+    row: dict[str, Any] = {"design": kind, "molecule": name, "basis": basis_name}
+    for task, function in functions.items():
+        start = time.perf_counter()
+        program = jax.jit(function).lower(positions).compile()
+        row[f"{task} compile"] = time.perf_counter() - start
+        row[task] = interleaved({task: lambda p=program: p(positions)}, 9)[task]
+    return row
+
+
+RUNS = {"case": run_case, "design": run_design, "memory": run_memory, "scaling": run_scaling, "programs": run_programs}
 
 
 def all_runs() -> list[tuple[str, ...]]:
     names = [m for m in MOLECULES if m != "QM7" or QM7.exists()]
     runs: list[tuple[str, ...]] = [("case", m, b) for m in names for b in BASES]
     runs += [("scaling", str(n), kind) for n in SCALING_CARBONS for kind in ("all", "lists")]
+    runs += [("design", kind, "C6H6", "def2-svp") for kind in DESIGNS]
+    runs += [("design", kind, "aspirin", "def2-tzvp") for kind in ("stacked", "mixed")]
     runs += [("memory", "aspirin", "def2-tzvp"), ("memory", "C20H42", "def2-tzvp")]
     return runs + ([("programs",)] if QM7.exists() else [])
 
@@ -320,6 +352,11 @@ def report(results: dict[str, dict[str, Any]]) -> str:
             kind = "lists" if lists else "all pairs"
             fits = f"{np.polyfit(nao, ours, 1)[0]:.2f} (libcint {np.polyfit(nao, theirs, 1)[0]:.2f})"
             lines.append(f"\nExponent of the time in nao, {kind}, nao > 300: {fits}.")
+    lines += ["", "Recurrences and projections in three ways: steady state, milliseconds (seconds to compile).", ""]
+    lines += ["| molecule, basis | code | V | gradient |", "|---|---|---|---|"]
+    for r in rows["design"]:
+        cells = [f"{1e3 * r[task]:.3g} ({r[f'{task} compile']:.0f})" for task in ("V", "gradient")]
+        lines.append(f"| {r['molecule']} {r['basis']} | {r['design']} | " + " | ".join(cells) + " |")
     lines += ["", "Peak resident memory, GiB, of a process that compiles and runs V, then its position gradient.", ""]
     lines += ["| molecule, basis | before | V | gradient |", "|---|---|---|---|"]
     lines += [

@@ -34,17 +34,17 @@ def test_observables_agree_with_pyscf(name):
     density = vp.density_matrix(fock, overlap, nelec)
     identity = np.eye(len(fock))
     # Exact up to rounding for the eigenproblem; 1e-7 where PySCF's own convergence enters.
-    np.testing.assert_allclose(coefficients.T @ overlap @ coefficients, identity, atol=1e-12)
-    np.testing.assert_allclose(fock @ coefficients, overlap @ coefficients * energies, atol=1e-10)
-    np.testing.assert_allclose(energies, mf.mo_energy, atol=1e-7)
-    np.testing.assert_allclose(density, mf.make_rdm1(), atol=1e-7)
-    np.testing.assert_allclose(jnp.trace(density @ overlap), nelec, atol=1e-11)
+    np.testing.assert_allclose(coefficients.T @ overlap @ coefficients, identity, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fock @ coefficients, overlap @ coefficients * energies, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(energies, mf.mo_energy, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(density, mf.make_rdm1(), rtol=0, atol=1e-7)
+    np.testing.assert_allclose(jnp.trace(density @ overlap), nelec, rtol=0, atol=1e-11)
     dipole = vp.dipole(density, position, jnp.asarray(molecule.positions), molecule.numbers)
-    np.testing.assert_allclose(dipole, mf.dip_moment(unit="AU", verbose=0), atol=1e-6)
+    np.testing.assert_allclose(dipole, mf.dip_moment(unit="AU", verbose=0), rtol=0, atol=1e-6)
     alpha = vp.polarizability(fock, overlap, position, nelec)
-    np.testing.assert_allclose(alpha, uncoupled_polarizability(mf), atol=1e-6)
+    np.testing.assert_allclose(alpha, uncoupled_polarizability(mf), rtol=0, atol=1e-6)
     gap = mf.mo_energy[nelec // 2] - mf.mo_energy[nelec // 2 - 1]
-    np.testing.assert_allclose(vp.homo_lumo_gap(energies, nelec), gap, atol=1e-7)
+    np.testing.assert_allclose(vp.homo_lumo_gap(energies, nelec), gap, rtol=0, atol=1e-7)
 
 
 def losses(nelec, position):
@@ -110,7 +110,7 @@ def test_polarizability_is_the_response_to_a_field():
     response = jax.jacfwd(dipole)(jnp.zeros(3))
     alpha = vp.polarizability(fock, overlap, position, nelec)
     # F − E·(−r) = F + E·r, so dμ/dE = α; both are exact to rounding.
-    np.testing.assert_allclose(response, alpha, atol=1e-10)
+    np.testing.assert_allclose(response, alpha, rtol=0, atol=1e-10)
 
 
 def test_padding_changes_nothing():
@@ -129,9 +129,9 @@ def test_padding_changes_nothing():
     plain, padded = (fock, overlap, position, None), (pad(fock), pad(overlap), pad(position), mask)
     # Rounding only, up to another order of summation.
     for a, b in zip(values(*plain), values(*padded), strict=True):
-        np.testing.assert_allclose(b, a, atol=1e-12)
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-12)
     gradient, padded_gradient = jax.grad(total)(*plain), jax.grad(total)(*padded)
-    np.testing.assert_allclose(padded_gradient[:n, :n], gradient, atol=1e-11)
+    np.testing.assert_allclose(padded_gradient[:n, :n], gradient, rtol=0, atol=1e-11)
     assert not np.any(padded_gradient[n:])
     energies, _ = vp.eigh(*padded[:2], mask)
     assert np.all(energies[n:] > energies[n - 1])
@@ -141,7 +141,7 @@ def test_traced_electron_number_and_vmap():
     fock, overlap, _, _ = hartree_fock("CH4")
     batched = jax.jit(jax.vmap(lambda n: vp.density_matrix(fock, overlap, n)))(jnp.array([2, 10]))
     for density, nelec in zip(batched, (2, 10), strict=True):
-        np.testing.assert_allclose(density, vp.density_matrix(fock, overlap, nelec), atol=1e-12)  # rounding
+        np.testing.assert_allclose(density, vp.density_matrix(fock, overlap, nelec), rtol=0, atol=1e-12)  # rounding
 
 
 def test_gap_without_a_virtual_level_is_nan():

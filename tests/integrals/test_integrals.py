@@ -324,6 +324,21 @@ def test_single_precision():
         np.testing.assert_allclose(single, double, rtol=0, atol=2e-5 * np.abs(double).max(), err_msg=name)
 
 
+def test_single_precision_far_from_the_origin():
+    basis, positions = loaded(g2("H2O"), "def2-svp")
+    centres, charges = jnp.array([[250.0, -80.0, 3.0], [60.0, 0.0, 0.0]]), jnp.array([1.0, -30.0])
+    shifted = positions + jnp.array([30.0, -20.0, 10.0])
+    double = vp.charge_potential(basis, shifted, centres, charges)
+    single = vp.charge_potential(basis, shifted.astype(jnp.float32), centres, charges)
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, double, rtol=0, atol=2e-5 * np.abs(double).max())  # as documented
+
+
+def test_no_charges_give_zero():
+    basis, positions = loaded(g2("H2O"), "sto-3g")
+    assert not np.any(vp.charge_potential(basis, positions, np.zeros((0, 3)), np.zeros(0)))
+
+
 def test_bad_input_is_named():
     molecule = g2("H2O")
     basis, positions = loaded(molecule, "sto-3g")

@@ -17,7 +17,7 @@ import numpy as np
 
 from vpotjax.conventions import cartesian_powers
 from vpotjax.integrals.hermite import hermite_expansion, hermite_indices, hermite_potential, stacked_expansion
-from vpotjax.integrals.shell_pairs import LANES, PrimitivePairs
+from vpotjax.integrals.shell_pairs import PrimitivePairs, lanes
 
 WRITTEN_OUT = 3  # highest la + lb whose Hermite sums are written out
 
@@ -43,8 +43,8 @@ def integrals(
 
 def _hermite_sum(order: int, pair: PrimitivePairs, sources: tuple[jax.Array, jax.Array, jax.Array]) -> list[jax.Array]:
     """−Σ_C q_C R_tuv, (n,) for each (t, u, v); several charges at a time where there are few pairs."""
-    count, lanes = len(sources[1]), pair.exponent.shape[-1]
-    steps = max(1, -(-count // max(1, LANES // lanes)))
+    count, pairs = len(sources[1]), pair.exponent.shape[-1]
+    steps = max(1, -(-count // max(1, lanes() // pairs)))
     size = max(1, -(-count // steps))
     centres, charges, widths = (
         jnp.pad(s, ((0, steps * size - count), *[(0, 0)] * (s.ndim - 1))).reshape(steps, size, *s.shape[1:])
@@ -62,7 +62,7 @@ def _hermite_sum(order: int, pair: PrimitivePairs, sources: tuple[jax.Array, jax
         weight = charge[:, None] * jnp.sqrt(scale)
         return tuple(t - weight * r for t, r in zip(total, potential, strict=True)), None
 
-    empty = (jnp.zeros((size, lanes), pair.exponent.dtype),) * len(hermite_indices(order))
+    empty = (jnp.zeros((size, pairs), pair.exponent.dtype),) * len(hermite_indices(order))
     total, _ = jax.lax.scan(add, empty, (centres, charges, widths))
     return [jnp.sum(term, axis=0) for term in total]
 

@@ -52,7 +52,7 @@ def significant_pairs(
     if not 0 < threshold < 1:
         raise InputError(f"threshold is {threshold}; give a number between 0 and 1, such as 1e-14.")
     if capacity is None:
-        if not is_concrete(positions, basis.shells[0].exponents):
+        if not is_concrete(positions, *jax.tree.leaves(basis)):
             raise InputError("capacity is None under jit; give the .capacity of lists that were made outside.")
         counts = _counts(basis, positions, threshold)
         capacity = tuple((key, _rounded_up(int(count))) for key, count in counts.items())
@@ -66,7 +66,7 @@ def pairs_for(basis: Basis, positions: Array, pairs: PairLists | None) -> PairLi
         InputError: as `overlap`.
     """
     require_positions(basis.numbers, positions)
-    if pairs is not None or not is_concrete(positions, basis.shells[0].exponents):
+    if pairs is not None or not is_concrete(positions, *jax.tree.leaves(basis)):
         return pairs
     primitives = sum(len(shells.exponents) for shells in basis.shells)
     return significant_pairs(basis, positions) if primitives**2 / 2 > AUTOMATIC_ABOVE else None

@@ -1,8 +1,8 @@
 """Products of two primitive Gaussians, and the sums over them that make matrices of contracted functions.
 
 All pairs of primitives of two angular momenta form one list, which goes through an operator's integrand in chunks of
-`LANES` pairs: few enough for a core's cache, which also bounds memory, in the gradient too. Where both angular momenta
-are the same, the list holds (about) half of all pairs.
+`lanes()` pairs: few enough for a core's cache, and memory stays bounded, in the gradient too. Where both angular
+momenta are the same, the list holds (about) half of all pairs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from vpotjax._typing import Array
 from vpotjax.basis import Shells
 from vpotjax.conventions import angular_functions, cartesian_powers
 
-LANES = 4096  # pairs (times nuclei) in one vector operation: 32 kB in float64
 TRIANGLE_BLOCKS = 6  # row blocks that approximate a triangle
 
 
@@ -78,6 +77,11 @@ class _Rectangle(NamedTuple):
     start: int
     stop: int
     width: int
+
+
+def lanes() -> int:
+    """Pairs (times nuclei) in one vector operation: 32 kB in float64 on a CPU, enough to fill an accelerator."""
+    return 2**12 if jax.default_backend() == "cpu" else 2**17
 
 
 def primitive_pairs(a: jax.Array, b: jax.Array, centre_a: jax.Array, centre_b: jax.Array) -> PrimitivePairs:
@@ -143,10 +147,10 @@ def contracted(
 
 
 def _in_chunks(evaluate: Callable[..., tuple[jax.Array, ...]], first: Array, second: Array) -> jax.Array:
-    """(values, n) of a function of n pairs, LANES of them at a time."""
+    """(values, n) of a function of n pairs, `lanes()` of them at a time."""
     count = len(first)
     # At least two chunks, if possible: the loop keeps XLA from fusing (and repeating) the integrand in what follows.
-    chunks = max(-(-count // LANES), min(2, count))
+    chunks = max(-(-count // lanes()), min(2, count))
     size = -(-count // chunks)
     numbers = tuple(jnp.pad(n, (0, chunks * size - count)).reshape(chunks, size) for n in (first, second))
     values = jax.lax.map(jax.checkpoint(lambda chunk: evaluate(*chunk)), numbers)
