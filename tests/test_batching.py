@@ -184,3 +184,17 @@ def test_buckets_cut_where_padding_is_least():
     assert cost([sizes[group].max() for group, _ in groups]) == best
     with pytest.raises(InputError, match="count is 0"):
         buckets(molecules, "sto-3g", count=0)
+
+
+def test_padded_cartesian_basis():
+    molecules = [g2("H2O"), g2("CH3OH")]
+    (group, shape), *_ = buckets(molecules, "def2-svp", count=1, cartesian=True)
+    batch = pad_batch([molecules[i] for i in group], "def2-svp", shape, cartesian=True)
+    for k, molecule in enumerate(molecules):
+        alone = load_basis("def2-svp", molecule.numbers, cartesian=True)
+        padded = overlap(batch[k].basis, batch[k].positions)
+        expected = overlap(alone, molecule.positions)
+        np.testing.assert_allclose(padded[: alone.nao, : alone.nao], expected, rtol=0, atol=1e-13)
+        assert not np.any(padded[alone.nao :])
+    labels = load_basis("def2-svp", molecules[0].numbers, cartesian=True).ao_labels()
+    assert labels[9:15] == [f"0 O 3d{m}" for m in ("xx", "xy", "xz", "yy", "yz", "zz")]

@@ -70,7 +70,13 @@ class Batch:
         return jax.tree.map(lambda leaf: leaf[index], self)
 
 
-def pad_batch(molecules: Sequence[Molecule], basis: str | Mapping[str, Any], shape: BatchShape | None = None) -> Batch:
+def pad_batch(
+    molecules: Sequence[Molecule],
+    basis: str | Mapping[str, Any],
+    shape: BatchShape | None = None,
+    *,
+    cartesian: bool = False,
+) -> Batch:
     """Stack molecules, with one or more bases, into arrays of one size.
 
     Args:
@@ -78,6 +84,7 @@ def pad_batch(molecules: Sequence[Molecule], basis: str | Mapping[str, Any], sha
         basis: a name of basis-set-exchange, or a dict from roles to what `load_basis` takes, for example
             {"orbital": "sto-3g", "potential": "def2-svp"}.
         shape: pad to these sizes (see `batch_shape`); default: the largest of `molecules`.
+        cartesian: as in `load_basis`, for all bases.
 
     Raises:
         InputError: no molecules, or a molecule is larger than `shape`.
@@ -85,7 +92,9 @@ def pad_batch(molecules: Sequence[Molecule], basis: str | Mapping[str, Any], sha
     bases = {"orbital": basis} if isinstance(basis, str) else dict(basis)
     if not molecules:
         raise InputError("molecules is empty; give at least one.")
-    loaded = {role: [load_basis(spec, m.numbers) for m in molecules] for role, spec in bases.items()}
+    loaded = {
+        role: [load_basis(spec, m.numbers, cartesian=cartesian) for m in molecules] for role, spec in bases.items()
+    }
     natm = max(m.natm for m in molecules)
     needed = BatchShape(natm, tuple((role, _joint_shape(list(b))) for role, b in loaded.items()))
     shape = needed if shape is None else shape
@@ -123,7 +132,7 @@ def joint_batch_shape(shapes: Iterable[BatchShape]) -> BatchShape:
 
 
 def buckets(
-    molecules: Sequence[Molecule], basis: str | Mapping[str, Any], count: int = 6
+    molecules: Sequence[Molecule], basis: str | Mapping[str, Any], count: int = 6, *, cartesian: bool = False
 ) -> list[tuple[np.ndarray, BatchShape]]:
     """Groups of molecules of similar size, each with the one shape, and hence the one program, that serves it.
 
@@ -135,6 +144,7 @@ def buckets(
         molecules: at least one.
         basis: as in `pad_batch`.
         count: most groups, ≥ 1.
+        cartesian: as in `load_basis`, for all bases.
 
     Returns:
         For each group, smallest first: positions in `molecules` and shape for `pad_batch`.
@@ -148,7 +158,9 @@ def buckets(
     compositions: dict[tuple[int, ...], BatchShape] = {}
     keys = [tuple(sorted(m.numbers.tolist())) for m in molecules]
     for key in set(keys):
-        shapes = tuple((role, _shape(load_basis(spec, np.array(key)))) for role, spec in bases.items())
+        shapes = tuple(
+            (role, _shape(load_basis(spec, np.array(key), cartesian=cartesian))) for role, spec in bases.items()
+        )
         compositions[key] = BatchShape(len(key), shapes)
     sizes = np.array([sum(shape.nao for _, shape in compositions[key].bases) for key in keys])
     edges = _cuts(sizes, count)

@@ -17,6 +17,7 @@ from vpotjax.operators.blocks import (
     Irrep,
     ShellLayout,
     ao_matrix,
+    ao_slots,
     atom_pair_blocks,
     couple,
     irreps,
@@ -168,3 +169,9 @@ def test_layout_that_lacks_shells_is_refused():
     basis = load_basis("def2-svp", [8, 1, 1])
     with pytest.raises(InputError, match=r"basis has more shells than layout counts=\(2, 1\); make it with all"):
         atom_pair_blocks(np.zeros((basis.nao, basis.nao)), basis, shell_layout("def2-svp", [1]))
+
+
+def test_cartesian_functions_are_refused():
+    layout = shell_layout("def2-svp", [1, 8])
+    with pytest.raises(InputError, match="Cartesian"):
+        ao_slots(load_basis("def2-svp", [8, 1, 1], cartesian=True), layout)

@@ -51,13 +51,15 @@ def _hermite_sum(order: int, pair: PrimitivePairs, sources: tuple[jax.Array, jax
         for s in sources
     )
 
+    near, offset = tuple(pair.near), tuple(pair.offset)  # one array per direction: less to add up in the gradient
+
     @jax.checkpoint
     def add(
         total: tuple[jax.Array, ...], source: tuple[jax.Array, jax.Array, jax.Array]
     ) -> tuple[tuple[jax.Array, ...], None]:
         centre, charge, width = source
         scale = 1 / (1 + pair.exponent * width[:, None])
-        displacement = tuple((pair.near[d] - centre[:, d, None]) + pair.offset[d] for d in range(3))
+        displacement = tuple((near[d] - centre[:, d, None]) + offset[d] for d in range(3))
         potential = hermite_potential(order, pair.exponent * scale, displacement)
         weight = charge[:, None] * jnp.sqrt(scale)
         return tuple(t - weight * r for t, r in zip(total, potential, strict=True)), None

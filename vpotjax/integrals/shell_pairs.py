@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +106,7 @@ def primitive_pairs(a: jax.Array, b: jax.Array, centre_a: jax.Array, centre_b: j
 def contracted(
     integrand: Integrand,
     shells: tuple[Shells, Shells],
-    centres: tuple[Array, Array],
+    centres: tuple[jax.Array, jax.Array],
     *,
     cartesian: tuple[bool, bool] = (False, False),
     exchange: int = 0,
@@ -127,10 +127,11 @@ def contracted(
     """
     dtype = centres[0].dtype
     a, b = (jnp.asarray(s.exponents, dtype) for s in shells)
-    at_a, at_b = (jnp.asarray(centre)[:, s.atom] for centre, s in zip(centres, shells, strict=True))
+    atom_a, atom_b = (jnp.asarray(s.atom) for s in shells)
 
     def evaluate(first: Array, second: Array) -> tuple[jax.Array, ...]:
-        chosen = primitive_pairs(a[first], b[second], at_a[:, first], at_b[:, second])
+        centre_a, centre_b = _columns(centres[0], atom_a[first]), _columns(centres[1], atom_b[second])
+        chosen = primitive_pairs(a[first], b[second], centre_a, centre_b)
         return tuple(integrand(shells[0].l, shells[1].l, chosen))
 
     if pairs is None:
@@ -144,6 +145,19 @@ def contracted(
         table = table * jnp.where(row > column, 1.0, jnp.where(row == column, 0.5, 0.0)).astype(dtype)
     matrix = _contraction(table, shells, cartesian)
     return matrix + exchange * jnp.swapaxes(matrix, 1, 2) if exchange else matrix
+
+
+@jax.custom_jvp
+def _columns(centres: jax.Array, atom: jax.Array) -> jax.Array:
+    """centres[:, atom]; transposed as a matrix product, many times faster on CPU than scattered additions."""
+    return centres[:, atom]
+
+
+@_columns.defjvp
+def _columns_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
+    (centres, atom), (tangent, _) = primals, tangents
+    chosen = (jnp.arange(centres.shape[1])[:, None] == atom).astype(centres.dtype)
+    return _columns(centres, atom), jnp.matmul(tangent, chosen, precision=jax.lax.Precision.HIGHEST)
 
 
 def _in_chunks(evaluate: Callable[..., tuple[jax.Array, ...]], first: Array, second: Array) -> jax.Array:

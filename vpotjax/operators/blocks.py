@@ -65,8 +65,10 @@ def ao_slots(basis: Basis, layout: ShellLayout) -> jax.Array:
     """Where each AO stands among natm · width slots, (nao,); natm · width for padding.
 
     Raises:
-        InputError: the basis has shells that the layout lacks (checked where it has values).
+        InputError: the basis is Cartesian, or has shells that the layout lacks (checked where it has values).
     """
+    if basis.cartesian:
+        raise InputError("basis is Cartesian, but irreps need spherical functions: load_basis(..., cartesian=False).")
     if is_concrete(basis.ao_l, basis.ao_shell):
         l, shell = np.asarray(basis.ao_l), np.asarray(basis.ao_shell)
         counts = np.array([*layout.counts, *[0] * (1 + max(0, int(l.max())))])
