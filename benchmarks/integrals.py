@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +191,28 @@ def run_memory(name: str, basis_name: str) -> dict[str, Any]:
     return row
 
 
+def run_compile(name: str, basis_name: str) -> dict[str, Any]:
+    """Seconds to trace and compile V and its gradient, without a cache, on all cores."""
+    import jax
+    import jax.numpy as jnp
+
+    import vpotjax as vp
+
+    jax.config.update("jax_enable_x64", True)
+    molecule = molecules_of(name)[0]
+    basis, positions = vp.load_basis(basis_name, molecule.numbers), jnp.asarray(molecule.positions)
+    row: dict[str, Any] = {"molecule": name, "basis": basis_name}
+    functions = {
+        "V": vp.external_potential,
+        "gradient": jax.grad(lambda b, r: jnp.sum(vp.external_potential(b, r)), argnums=1),
+    }
+    for task, function in functions.items():
+        start = time.perf_counter()
+        jax.jit(function).lower(basis, positions).compile()
+        row[task] = time.perf_counter() - start
+    return row
+
+
 def run_scaling(carbons: str, screened: str) -> dict[str, Any]:
     """S, T, V and r together for an alkane in def2-SVP, with and without lists of pairs."""
     import jax
@@ -282,7 +301,14 @@ def run_design(kind: str, name: str, basis_name: str) -> dict[str, Any]:
     return row
 
 
-RUNS = {"case": run_case, "design": run_design, "memory": run_memory, "scaling": run_scaling, "programs": run_programs}
+RUNS = {
+    "case": run_case,
+    "design": run_design,
+    "memory": run_memory,
+    "scaling": run_scaling,
+    "compile": run_compile,
+    "programs": run_programs,
+}
 
 
 def all_runs() -> list[tuple[str, ...]]:
@@ -291,84 +317,9 @@ def all_runs() -> list[tuple[str, ...]]:
     runs += [("scaling", str(n), kind) for n in SCALING_CARBONS for kind in ("all", "lists")]
     runs += [("design", kind, "C6H6", "def2-svp") for kind in DESIGNS]
     runs += [("design", kind, "aspirin", "def2-tzvp") for kind in ("stacked", "mixed")]
+    runs += [("compile", m, "def2-tzvp") for m in ("H2O", "aspirin")]
     runs += [("memory", "aspirin", "def2-tzvp"), ("memory", "C20H42", "def2-tzvp")]
     return runs + ([("programs",)] if QM7.exists() else [])
-
-
-def milliseconds(row: dict[str, Any], task: str) -> str:
-    ours = row["ours"].get(task)
-    if ours is None:
-        return "–"
-    ratios = [f"{ours / row[peer][task]:.2f}" for peer in ("libcint", "pyscfad") if task in row[peer]]
-    return f"{1e3 * ours:.3g} ({', '.join(ratios)})"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
-    return names[0] if names else platform.processor()
-
-
-def report(results: dict[str, dict[str, Any]]) -> str:
-    """The tables in Markdown."""
-    import numpy as np
-
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    cpu = _processor()
-    versions = ", ".join(f"{p} {version(p)}" for p in ("jax", "jaxlib", "pyscf", "pyscfad"))
-    lines = [f"Commit {commit}, {cpu}, one thread; {versions}.", ""]
-    rows = {kind: [r for key, r in results.items() if key.split()[0] == kind] for kind in RUNS}
-    tasks = ["S", "T", "r", "V", "all", "gradient", "V per nucleus"]
-    lines += ["Milliseconds in the steady state (ratio to libcint; and to PySCFAD).", ""]
-    lines += ["| molecule, basis (nao) | " + " | ".join(tasks) + " | gradient / V |", "|" + "---|" * (len(tasks) + 2)]
-    for r in rows["case"]:
-        kind = f"{r['nao']}, lists" if r["screened"] else r["nao"]
-        name = f"{r['molecule']}{' × 32' if r['molecules'] > 1 else ''} {r['basis']} ({kind})"
-        cells = [milliseconds(r, task) for task in tasks] + [f"{r['ours']['gradient'] / r['ours']['V']:.2f}"]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "Seconds to trace and compile, without a cache.", ""]
-    lines += ["| molecule, basis | " + " | ".join(tasks) + " |", "|" + "---|" * (len(tasks) + 1)]
-    for r in rows["case"]:
-        cells = [f"{r['compile'][t]:.1f}" if t in r["compile"] else "–" for t in tasks]
-        lines.append(f"| {r['molecule']} {r['basis']} | " + " | ".join(cells) + " |")
-    lines += ["", "S, T, V and r together for alkanes in def2-SVP, milliseconds (ratio to libcint).", ""]
-    lines += ["| nao | all pairs | lists, made anew in each call |", "|---|---|---|"]
-    by_size: dict[int, dict[bool, dict[str, Any]]] = {}
-    for r in rows["scaling"]:
-        by_size.setdefault(r["nao"], {})[r["lists"]] = r
-    for nao, pair in by_size.items():
-        cells = [
-            f"{1e3 * pair[k]['ours']:.3g} ({pair[k]['ours'] / pair[k]['libcint']:.2f})"
-            for k in (False, True)
-            if k in pair
-        ]
-        lines.append(f"| {nao} | " + " | ".join(cells) + " |")
-    for lists in (False, True):
-        points = [(n, p[lists]["ours"], p[lists]["libcint"]) for n, p in by_size.items() if lists in p and n > 300]
-        if len(points) > 1:
-            nao, ours, theirs = np.log(np.array(points)).T
-            kind = "lists" if lists else "all pairs"
-            fits = f"{np.polyfit(nao, ours, 1)[0]:.2f} (libcint {np.polyfit(nao, theirs, 1)[0]:.2f})"
-            lines.append(f"\nExponent of the time in nao, {kind}, nao > 300: {fits}.")
-    lines += ["", "Recurrences and projections in three ways: steady state, milliseconds (seconds to compile).", ""]
-    lines += ["| molecule, basis | code | V | gradient |", "|---|---|---|---|"]
-    for r in rows["design"]:
-        cells = [f"{1e3 * r[task]:.3g} ({r[f'{task} compile']:.0f})" for task in ("V", "gradient")]
-        lines.append(f"| {r['molecule']} {r['basis']} | {r['design']} | " + " | ".join(cells) + " |")
-    lines += ["", "Peak resident memory, GiB, of a process that compiles and runs V, then its position gradient.", ""]
-    lines += ["| molecule, basis | before | V | gradient |", "|---|---|---|---|"]
-    lines += [
-        f"| {r['molecule']} {r['basis']} | {r['start']:.2f} | {r['V']:.2f} | {r['gradient']:.2f} |"
-        for r in rows["memory"]
-    ]
-    for r in rows["programs"]:
-        lines.append(
-            f"\nV of all {r['molecules']} molecules of QM7 in def2-SVP, 64 a call: {r['programs']} programs, "
-            f"{r['first']:.1f} s with compilation, {r['second']:.1f} s without."
-        )
-    return "\n".join(lines) + "\n"
 
 
 def main(partial: Path = Path("integrals.partial.json"), output: Path = Path("integrals.results.md")) -> None:
@@ -383,13 +334,16 @@ def main(partial: Path = Path("integrals.partial.json"), output: Path = Path("in
         if " ".join(run) in results:
             continue
         command = [sys.executable, "-m", "benchmarks.integrals", *run]
-        done = subprocess.run(command, env=os.environ | SINGLE_THREAD, capture_output=True, text=True, check=False)
+        settings = {} if run[0] == "compile" else SINGLE_THREAD
+        done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(run)} failed:\n{done.stderr[-2000:]}")
         results[" ".join(run)] = json.loads(done.stdout.strip().splitlines()[-1])
         partial.write_text(json.dumps(results, indent=1))
         print(" ".join(run), flush=True)
-    tables = report(results)
+    from benchmarks.integrals_report import report
+
+    tables = report({kind: [r for key, r in results.items() if key.split()[0] == kind] for kind in RUNS})
     output.write_text(tables)
     print(tables)
 
