@@ -1,7 +1,7 @@
 """One-electron integrals against PySCF (libcint) and PySCFAD, in one process, interleaved, one thread each.
 
     python -m benchmarks.integrals                     all cases, each in its own process; writes the tables
-    python -m benchmarks.integrals case aspirin def2-tzvp   one of them
+    python -m benchmarks.integrals case aspirin def2-tzvp   one of them, with the threads of the environment
 
 Finished cases are kept in --partial and not run again. The 32 QM7 molecules need the shared data.
 """
@@ -170,7 +170,7 @@ def run_case(name: str, basis_name: str) -> dict[str, Any]:
 
 
 def run_memory(name: str, basis_name: str) -> dict[str, Any]:
-    """Peak resident memory of V and of its gradient, above that of the process before, compilation included."""
+    """Peak resident memory, GiB, after imports, after V, and after its gradient as well, compilation included."""
     import jax
     import jax.numpy as jnp
 

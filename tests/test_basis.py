@@ -116,3 +116,11 @@ def test_all_electron_bases_keep_the_charge():
 def test_bad_bases_are_refused(basis, numbers, message):
     with pytest.raises(InputError, match=message):
         load_basis(basis, numbers)
+
+
+@pytest.mark.parametrize(
+    "shell", [[0, [1.0, 0.0]], [0, [-1.0, 1.0]], [0, [1.0, 1.0], [1.0, -1.0]], [0, 1, [1.0, 1.0]], [0], [0, [1.0]]]
+)
+def test_bad_shells_are_named(shell):
+    with pytest.raises(InputError, match="basis of H"):
+        load_basis({"H": [shell]}, [1])

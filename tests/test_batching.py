@@ -186,6 +186,17 @@ def test_buckets_cut_where_padding_is_least():
         buckets(molecules, "sto-3g", count=0)
 
 
+def test_shapes_of_the_other_kind_are_refused():
+    molecules = [g2("H2O")]
+    [(_, shape)] = buckets(molecules, "def2-svp", count=1, cartesian=True)
+    with pytest.raises(InputError, match="not for cartesian=False"):
+        pad_batch(molecules, "def2-svp", shape)
+    small = batch_shape(pad_batch(molecules, "sto-3g"))
+    [(role, sizes)] = small.bases
+    with pytest.raises(InputError, match="more AOs than its shells hold"):
+        pad_batch(molecules, "sto-3g", small._replace(bases=((role, sizes._replace(nao=sizes.nao + 5)),)))
+
+
 def test_padded_cartesian_basis():
     molecules = [g2("H2O"), g2("CH3OH")]
     (group, shape), *_ = buckets(molecules, "def2-svp", count=1, cartesian=True)

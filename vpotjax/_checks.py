@@ -15,7 +15,11 @@ class InputError(ValueError):
 
 
 def is_concrete(*arrays: Any) -> bool:
-    """True where every array has values, so that they can be checked; False under jit, vmap or grad."""
+    """True where every array has values, so that they can be checked; False for arguments of jit, vmap or grad.
+
+    Values that a traced function closes over are concrete, too, but what is computed from them inside is not, unless
+    under `jax.ensure_compile_time_eval`.
+    """
     return not any(isinstance(a, jax.core.Tracer) for a in arrays)
 
 

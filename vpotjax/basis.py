@@ -162,7 +162,23 @@ def element_basis(name_or_dict: str | Mapping[str, str | ShellList], number: int
         return _exchange_basis(entry, number)
     if not entry:
         raise InputError(f"basis has no shells for {symbol}; give at least one, [l, [exponent, coefficient], ...].")
+    for shell in entry:
+        _check_shell(symbol, shell)
     return sorted(entry, key=lambda shell: shell[0]), 0
+
+
+def _check_shell(symbol: str, shell: Sequence[Any]) -> None:
+    l, rows = shell[0], shell[1:]
+    form = "[l, [exponent, coefficient, ...], ...]"
+    if not rows or not all(isinstance(row, Sequence) and len(row) == len(rows[0]) > 1 for row in rows):
+        raise InputError(f"basis of {symbol} has the shell {list(shell)}; its form is {form}, with rows of one length.")
+    exponents, coefficients = np.array(rows, dtype=float)[:, 0], np.array(rows, dtype=float)[:, 1:]
+    merged = [coefficients[exponents == exponent].sum(axis=0) for exponent in np.unique(exponents)]
+    if not (np.isfinite(rows).all() and (exponents > 0).all() and np.any(merged, axis=0).all()):
+        raise InputError(
+            f"basis of {symbol}, l = {l}, has the shell {list(shell)}; exponents have to be positive, and contractions "
+            "must not vanish."
+        )
 
 
 @functools.cache

@@ -87,7 +87,7 @@ def pad_batch(
         cartesian: as in `load_basis`, for all bases.
 
     Raises:
-        InputError: no molecules, or a molecule is larger than `shape`.
+        InputError: no molecules, a molecule is larger than `shape`, or `shape` contradicts itself or `cartesian`.
     """
     bases = {"orbital": basis} if isinstance(basis, str) else dict(basis)
     if not molecules:
@@ -100,6 +100,10 @@ def pad_batch(
     shape = needed if shape is None else shape
     if tuple(role for role, _ in shape.bases) != tuple(bases):
         raise InputError(f"shape has bases {[r for r, _ in shape.bases]}, the batch has {list(bases)}; use the same.")
+    if any(sizes.cartesian != cartesian for _, sizes in shape.bases):
+        raise InputError(f"shape={shape} is not for cartesian={cartesian}; make both with the same setting.")
+    if any(sizes.nao > _group_starts(sizes)[-1] for _, sizes in shape.bases):
+        raise InputError(f"shape={shape} has more AOs than its shells hold; use a shape from batch_shape or buckets.")
     if joint_batch_shape([shape, needed]) != shape:
         raise InputError(f"shape={shape} is too small, molecules need {needed}; pad to their joint_batch_shape.")
     numbers = pad_arrays([m.numbers for m in molecules], (shape.natm,))

@@ -151,7 +151,9 @@ def reorder_ao(matrix: np.ndarray, shells: Sequence[int], source: str, target: s
     """
     nao = sum(2 * l + 1 for l in shells)
     if np.shape(matrix)[-2:] != (nao, nao):
-        raise InputError(f"matrix has shape {np.shape(matrix)}, but shells={list(shells)} hold {nao} functions.")
+        raise InputError(
+            f"matrix has shape {np.shape(matrix)}, but shells={list(shells)} hold {nao} spherical functions."
+        )
     change = block_diagonal([ao_transform(l, target) @ ao_transform(l, source).T for l in shells])
     return change @ matrix @ change.T
 

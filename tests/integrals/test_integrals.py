@@ -87,6 +87,7 @@ def test_table_of_molecules_and_bases(basis):
         for operator in OPERATORS:
             expected = reference(mole, operator)
             largest = np.abs(expected).max()
+            assert single[operator].dtype == jnp.float32
             ours, rough = (values[operator][..., :nao, :nao] for values in (double, single))
             np.testing.assert_allclose(ours, expected, rtol=0, atol=TOLERANCE, err_msg=f"{where} {operator}")
             single_error = np.abs(rough - expected).max() / largest
@@ -316,7 +317,7 @@ def test_vmap_and_loop_agree(operator):
 
 def test_single_precision():
     basis, positions = loaded(structure("HBr"), "6-31g**")
-    for name in ("overlap", "kinetic", "external_potential"):
+    for name in ("overlap", "kinetic", "external_potential", "position"):
         function = OPERATORS[name]
         single, double = function(basis, positions.astype(jnp.float32)), function(basis, positions)
         assert single.dtype == jnp.float32
@@ -348,6 +349,12 @@ def test_bad_input_is_named():
         vp.external_potential(basis, positions, jnp.ones(2))
     with pytest.raises(vp.InputError, match=r"charges has shape \(2, 1\)"):
         vp.charge_potential(basis, positions, jnp.zeros((2, 3)), jnp.ones((2, 1)))
+    with pytest.raises(vp.InputError, match=r"omega is -0.4, expected positive numbers; for the short-range part"):
+        vp.charge_potential(basis, positions, jnp.zeros((1, 3)), jnp.ones(1), omega=-0.4)
+    with pytest.raises(vp.InputError, match=r"exponents is \[0.0\]"):
+        vp.charge_potential(basis, positions, jnp.zeros((1, 3)), jnp.ones(1), exponents=np.zeros(1))
+    with pytest.raises(vp.InputError, match="effective core potentials"):
+        vp.screened_potential(*loaded(structure("I2"), "def2-svp"))
     with pytest.raises(vp.InputError, match=r"atom 1 is .*nan"):
         vp.kinetic(basis, positions.at[1, 2].set(jnp.nan))
     with pytest.raises(vp.InputError, match="atoms 0 and 2 at one place"):

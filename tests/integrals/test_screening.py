@@ -58,6 +58,11 @@ def test_overflow_is_reported(chain):
     capacity = tuple((key, size // 2) for key, size in vp.significant_pairs(basis, positions).capacity)
     pairs = vp.significant_pairs(basis, positions, capacity=capacity)
     assert pairs.overflow
+
+    def squared(r):
+        return jnp.sum(vp.overlap(basis, r, pairs=vp.significant_pairs(basis, r, capacity=capacity)) ** 2)
+
+    assert np.isnan(jax.grad(squared)(positions)).all()
     assert np.isnan(vp.overlap(basis, positions, pairs=pairs)).all()
 
 
@@ -65,8 +70,49 @@ def test_bad_input_is_named(chain):
     basis, positions = chain
     with pytest.raises(vp.InputError, match="threshold is 2"):
         vp.significant_pairs(basis, positions, threshold=2.0)
-    with pytest.raises(vp.InputError, match="capacity is None under jit"):
+    with pytest.raises(vp.InputError, match="capacity is None, but positions or basis are traced"):
         jax.jit(lambda r: vp.significant_pairs(basis, r).overflow)(positions)
+    with pytest.raises(vp.InputError, match=r"at least 1 for each of \[\(0, 0\), \(1, 0\), \(1, 1\)\]"):
+        vp.significant_pairs(basis, positions, capacity=(((0, 0), 64),))
+    other = vp.load_basis("sto-3g", [6, 1, 1, 1, 1])
+    with pytest.raises(vp.InputError, match="pairs belong to another basis"):
+        vp.overlap(other, positions[:5], pairs=vp.significant_pairs(basis, positions))
+
+
+def test_made_by_themselves_for_a_large_molecule(monkeypatch, chain):
+    basis, positions = chain
+    exact = vp.external_potential(basis, positions)
+    monkeypatch.setattr("vpotjax.integrals.screening.AUTOMATIC_ABOVE", 10)
+    charges = jnp.asarray(basis.nuclear_charges)
+    inside = jax.jit(lambda q: vp.external_potential(basis, positions, q))(charges)  # closes over the geometry
+    for screened in (vp.external_potential(basis, positions), inside):
+        assert np.any(screened != exact)
+        np.testing.assert_allclose(screened, exact, rtol=0, atol=1e-10)
+
+
+def test_nan_positions_are_not_screened_away(chain):
+    basis, positions = chain
+    capacity = vp.significant_pairs(basis, positions).capacity
+
+    @jax.jit
+    def screened(r):
+        return vp.overlap(basis, r, pairs=vp.significant_pairs(basis, r, capacity=capacity))
+
+    assert np.isnan(screened(positions.at[3, 1].set(jnp.nan))).any()
+
+
+@pytest.mark.parametrize("l", [0, 1, 2, 3, 4])
+def test_high_angular_momentum_counts(l):
+    """Two primitives at the distance where they are just left out."""
+    basis = vp.load_basis({"He": [[l, [1.3, 1.0]]]}, [2, 2])
+    for distance in np.arange(5.0, 14.0, 0.05):
+        positions = np.array([[0.0, 0.0, 0.0], [0.3, 0.1, distance]])
+        pairs = vp.significant_pairs(basis, positions)
+        if (pairs.lists[0, 0].slot < 64).sum() == 2:
+            break
+    for name in ("overlap", "kinetic"):
+        error = np.abs(OPERATORS[name](basis, positions, pairs=pairs) - OPERATORS[name](basis, positions))
+        assert 0 < error.max() < 1e-12, name  # a hundred thresholds
 
 
 def test_padded_batch(chain):

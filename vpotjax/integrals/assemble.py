@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from vpotjax._checks import InputError
 from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
@@ -34,6 +35,8 @@ def symmetric_matrices(
 ) -> jax.Array:
     """(components, nao, nao) of a real operator that is symmetric, or antisymmetric (`exchange` −1)."""
     shells, centres = basis.shells, floating(positions).T
+    if pairs is not None:
+        _check_lists(basis, pairs)
     blocks = {}
     for i in range(len(shells)):
         for j in range(i + 1):
@@ -47,12 +50,21 @@ def symmetric_matrices(
             )
             blocks[j, i] = blocks[i, j] if i == j else exchange * jnp.swapaxes(blocks[i, j], 1, 2)
     matrices = _in_ao_order(blocks, basis, basis)
-    return matrices if pairs is None else jnp.where(pairs.overflow, jnp.nan, matrices)
+    return matrices if pairs is None else matrices * jnp.where(pairs.overflow, jnp.nan, 1.0).astype(matrices.dtype)
+
+
+def _check_lists(basis: Basis, pairs: PairLists) -> None:
+    sizes = [len(shells.exponents) for shells in basis.shells]
+    wanted = {(i, j): (sizes[i], sizes[j]) for i in range(len(sizes)) for j in range(i + 1)}
+    if {key: one.slot.shape for key, one in pairs.lists.items()} != wanted:
+        raise InputError("pairs belong to another basis or batch; make them with significant_pairs for this one.")
 
 
 def rectangular_matrices(integrand: Integrand, bases: tuple[Basis, Basis], positions: tuple[Array, Array]) -> jax.Array:
     """(components, nao_a, nao_b) between two bases."""
-    centres = (floating(positions[0]).T, floating(positions[1]).T)
+    first, second = (floating(p) for p in positions)
+    dtype = jnp.result_type(first, second)
+    centres = (first.T.astype(dtype), second.T.astype(dtype))
     cartesian = (bases[0].cartesian, bases[1].cartesian)
     blocks = {
         (i, j): contracted(integrand, (a, b), centres, cartesian=cartesian)

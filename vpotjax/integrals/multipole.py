@@ -12,7 +12,7 @@ from vpotjax._checks import require_shape
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import separable
-from vpotjax.integrals.assemble import PairLists, symmetric_matrices
+from vpotjax.integrals.assemble import PairLists, floating, symmetric_matrices
 from vpotjax.integrals.screening import pairs_for
 from vpotjax.integrals.separable import position, position_squared, unity
 
@@ -74,11 +74,16 @@ def second_moment_integrals(
     return _second_moment_integrals(basis, positions, origin, pairs)
 
 
+def _relative(positions: Array, origin: Array) -> jax.Array:
+    positions = floating(positions)
+    return positions - jnp.asarray(origin, positions.dtype)
+
+
 @jax.jit
 def _position_integrals(basis: Basis, positions: Array, origin: Array, pairs: PairLists | None) -> jax.Array:
-    return symmetric_matrices(_POSITION, basis, jnp.asarray(positions) - origin, pairs)
+    return symmetric_matrices(_POSITION, basis, _relative(positions, origin), pairs)
 
 
 @jax.jit
 def _second_moment_integrals(basis: Basis, positions: Array, origin: Array, pairs: PairLists | None) -> jax.Array:
-    return symmetric_matrices(_SECOND_MOMENT, basis, jnp.asarray(positions) - origin, pairs)[_PLACES]
+    return symmetric_matrices(_SECOND_MOMENT, basis, _relative(positions, origin), pairs)[_PLACES]

@@ -11,8 +11,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vpotjax._checks import require_shape
+from vpotjax._checks import InputError, is_concrete, require_shape
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import charges as charge_sums
@@ -80,15 +81,17 @@ def charge_potential(
         pairs: from `significant_pairs`; default: see there.
 
     Raises:
-        InputError: as `overlap`; centres, charges or exponents of the wrong shape.
+        InputError: as `overlap`; centres, charges or exponents of the wrong shape; exponents or omega not positive.
     """
     pairs = pairs_for(basis, positions, pairs)
     require_shape("charges", charges, (None,))
     require_shape("centres", centres, (len(charges), 3))
     if exponents is not None:
         require_shape("exponents", exponents, (len(charges),))
+        _require_positive("exponents", exponents, "leave the argument out for point charges")
     if omega is not None:
         require_shape("omega", omega, ())
+        _require_positive("omega", omega, "for the short-range part subtract the long-range one from the whole")
     return _potential(basis, positions, centres, charges, exponents, omega, pairs)
 
 
@@ -105,13 +108,22 @@ def screened_potential(basis: Basis, positions: Array, *, pairs: PairLists | Non
         pairs: from `significant_pairs`; default: see there.
 
     Raises:
-        InputError: as `overlap`.
+        InputError: as `overlap`; a basis with effective core potentials.
     """
     pairs = pairs_for(basis, positions, pairs)
+    if is_concrete(basis.nuclear_charges, basis.numbers) and np.any(basis.nuclear_charges != basis.numbers):
+        raise InputError(
+            "basis has effective core potentials, but all electrons would screen; use an all-electron basis."
+        )
     charges, exponents = jnp.asarray(basis.screening_charges), jnp.asarray(basis.screening_exponents)
     centres = jnp.repeat(jnp.asarray(positions), charges.shape[-1], axis=0)
     screening = _potential(basis, positions, centres, charges.ravel(), exponents.ravel(), None, pairs)
     return external_potential(basis, positions, pairs=pairs) + screening
+
+
+def _require_positive(name: str, values: Array, fix: str) -> None:
+    if is_concrete(values) and np.any(~(np.asarray(values) > 0)):
+        raise InputError(f"{name} is {np.asarray(values).tolist()}, expected positive numbers; {fix}.")
 
 
 @jax.jit

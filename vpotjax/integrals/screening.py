@@ -1,8 +1,12 @@
 """Lists of the pairs of primitives that are not negligible, for large molecules.
 
-A pair is left out where |c_a c_b| exp(−ab/(a + b) (A − B)²) < threshold, c being the largest contraction coefficient
-of a normalised primitive. An overlap then changes by less than some thresholds, an element of V by some tens of them
-times the nuclear charge. Functions that are called with concrete positions make such lists themselves above
+A pair is left out where
+
+    |c_a c_b| (1 + √(2a) |P − A|)^{l_a} (1 + √(2b) |P − B|)^{l_b} (1 + μ (3 + 2μR²)) exp(−μR²) < threshold,
+
+with μ = ab/(a + b), R = |A − B| and c the largest contraction coefficient of a normalised primitive: within small
+factors a bound of its overlap and of its kinetic energy. An element then changes by some tens of thresholds, of V by as
+many times the nuclear charge. Functions that are called with concrete positions make such lists themselves above
 AUTOMATIC_ABOVE pairs, where that begins to pay (benchmarks/integrals.md); under jit they use all
 pairs, unless given lists.
 """
@@ -43,20 +47,36 @@ def significant_pairs(
         basis: from `load_basis`.
         positions: (natm, 3) in bohr; derivatives do not pass through the choice of pairs.
         threshold: pairs below it are left out.
-        capacity: lengths of the lists, `.capacity` of an earlier result; needed under jit.
+        capacity: lengths of the lists, `.capacity` of an earlier result; needed under jit. Molecules of a padded batch
+            share a program with the largest length that any of them has, list by list.
 
     Raises:
-        InputError: as `overlap`; a threshold outside 0 … 1; no capacity for traced positions.
+        InputError: as `overlap`; a threshold outside 0 … 1; no capacity for traced positions, or one of another basis.
     """
     require_positions(basis.numbers, positions)
     if not 0 < threshold < 1:
         raise InputError(f"threshold is {threshold}; give a number between 0 and 1, such as 1e-14.")
-    if capacity is None:
-        if not is_concrete(positions, *jax.tree.leaves(basis)):
-            raise InputError("capacity is None under jit; give the .capacity of lists that were made outside.")
+    if capacity is not None:
+        _check_capacity(basis, capacity)
+        return _lists(basis, positions, threshold, capacity)
+    if not is_concrete(positions, *jax.tree.leaves(basis)):
+        raise InputError(
+            "capacity is None, but positions or basis are traced (jit, vmap, grad); give the .capacity of lists that "
+            "were made outside."
+        )
+    with jax.ensure_compile_time_eval():  # for geometries that a jitted function closes over
         counts = _counts(basis, positions, threshold)
         capacity = tuple((key, _rounded_up(int(count))) for key, count in counts.items())
-    return _lists(basis, positions, threshold, capacity)
+        return _lists(basis, positions, threshold, capacity)
+
+
+def _check_capacity(basis: Basis, capacity: Capacity) -> None:
+    wanted = [(i, j) for i in range(len(basis.shells)) for j in range(i + 1)]
+    if sorted(key for key, _ in capacity) != wanted or any(size < 1 for _, size in capacity):
+        raise InputError(
+            f"capacity is {capacity}, but the basis needs a length of at least 1 for each of {wanted}; use the "
+            ".capacity of lists for this basis."
+        )
 
 
 def pairs_for(basis: Basis, positions: Array, pairs: PairLists | None) -> PairLists | None:
@@ -86,8 +106,13 @@ def _masks(basis: Basis, positions: Array, threshold: float) -> dict[tuple[int, 
         for j, second in enumerate(basis.shells[: i + 1]):
             a, b = jnp.asarray(first.exponents)[:, None], jnp.asarray(second.exponents)[None, :]
             separation = positions[first.atom][:, None] - positions[second.atom][None, :]
-            decay = a * b / (a + b) * jnp.sum(separation**2, axis=-1)
-            mask = sizes[i][:, None] + sizes[j][None, :] - decay > jnp.log(threshold)
+            distance = jnp.linalg.norm(separation, axis=-1)
+            reduced = a * b / (a + b)
+            decay = reduced * distance**2
+            angular = first.l * jnp.log1p(jnp.sqrt(2 * a) * b / (a + b) * distance)
+            angular = angular + second.l * jnp.log1p(jnp.sqrt(2 * b) * a / (a + b) * distance)
+            logarithm = sizes[i][:, None] + sizes[j][None, :] + angular + jnp.log1p(reduced * (3 + 2 * decay)) - decay
+            mask = ~(logarithm < jnp.log(threshold))  # keeps NaN
             masks[i, j] = jnp.tril(mask) if i == j else mask
     return masks
 
