@@ -44,7 +44,7 @@ def assert_operators_agree(molecule, basis, cartesian=False):
         np.testing.assert_allclose(ours[name], expected, rtol=0, atol=TOLERANCE, err_msg=name)
 
 
-@pytest.mark.parametrize("basis", ["sto-3g", "def2-svp", *(pytest.param(b, marks=pytest.mark.slow) for b in BASES)])
+@pytest.mark.parametrize("basis", ["sto-3g", "def2-svp"])
 def test_every_element_agrees_with_pyscf(basis):
     assert_operators_agree(every_element(), basis)
 
@@ -60,7 +60,8 @@ def test_cartesian_functions_agree_with_pyscf():
 @pytest.mark.slow
 @pytest.mark.parametrize("cartesian", [False, True])
 def test_functions_up_to_h_agree_with_pyscf(cartesian):
-    assert_operators_agree(g2("HF"), "cc-pv5z", cartesian)
+    high = {"F": [[0, [2.0, 1.0]], [4, [1.1, 1.0]], [5, [1.4, 1.0]]], "H": [[0, [0.5, 1.0]]]}
+    assert_operators_agree(g2("HF"), high, cartesian)
 
 
 @pytest.mark.slow
