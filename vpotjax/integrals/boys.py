@@ -118,6 +118,7 @@ def boys(order: int, argument: jax.Array) -> jax.Array:
     """F_0 … F_order at `argument` ≥ 0, stacked on a new first axis; dF_m/dT = −F_{m+1}, to any order of derivative."""
     # A scan of at least two steps, not an unrolled stack: XLA on CPU would recompute the polynomials for every order.
     start = max(order, 2) if order else 0
+    argument = jnp.asarray(argument)
     highest, exponential = _highest(start, argument)
     if not order:
         return highest[None]

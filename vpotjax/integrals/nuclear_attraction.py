@@ -111,7 +111,8 @@ def screened_potential(basis: Basis, positions: Array, *, pairs: PairLists | Non
         InputError: as `overlap`; a basis with effective core potentials.
     """
     pairs = pairs_for(basis, positions, pairs)
-    if is_concrete(basis.nuclear_charges, basis.numbers) and np.any(basis.nuclear_charges != basis.numbers):
+    charged = basis.nuclear_charges, basis.numbers
+    if is_concrete(*charged) and not np.array_equal(*map(np.asarray, charged)):
         raise InputError(
             "basis has effective core potentials, but all electrons would screen; use an all-electron basis."
         )
