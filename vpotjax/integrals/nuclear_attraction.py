@@ -111,8 +111,8 @@ def screened_potential(basis: Basis, positions: Array, *, pairs: PairLists | Non
         InputError: as `overlap`; a basis with effective core potentials.
     """
     pairs = pairs_for(basis, positions, pairs)
-    charged = basis.nuclear_charges, basis.numbers
-    if is_concrete(*charged) and not np.array_equal(*map(np.asarray, charged)):
+    known = is_concrete(basis.nuclear_charges, basis.numbers)
+    if known and np.any(np.asarray(basis.nuclear_charges) != np.asarray(basis.numbers)):
         raise InputError(
             "basis has effective core potentials, but all electrons would screen; use an all-electron basis."
         )
