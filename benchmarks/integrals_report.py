@@ -69,7 +69,11 @@ def report(rows: dict[str, list[dict[str, Any]]]) -> str:
     lines += ["", "Seconds to trace and compile on all cores, without a cache.", ""]
     lines += ["| molecule, basis | V | gradient |", "|---|---|---|"]
     lines += [f"| {r['molecule']} {r['basis']} | {r['V']:.1f} | {r['gradient']:.1f} |" for r in rows["compile"]]
-    lines += ["", "Recurrences and projections in three ways: steady state, milliseconds (seconds to compile).", ""]
+    lines += [
+        "",
+        "Recurrences and projections over stacked arrays, and mixed as in the package: steady state, milliseconds (seconds to compile).",
+        "",
+    ]
     lines += ["| molecule, basis | code | V | gradient |", "|---|---|---|---|"]
     for r in rows["design"]:
         cells = [f"{1e3 * r[task]:.3g} ({r[f'{task} compile']:.0f})" for task in ("V", "gradient")]
