@@ -71,7 +71,7 @@ def report(rows: dict[str, list[dict[str, Any]]]) -> str:
     lines += [f"| {r['molecule']} {r['basis']} | {r['V']:.1f} | {r['gradient']:.1f} |" for r in rows["compile"]]
     lines += [
         "",
-        "Recurrences and projections over stacked arrays, and mixed as in the package: steady state, milliseconds (seconds to compile).",
+        "Recurrences over stacked arrays, and mixed as in the package: milliseconds (seconds to compile).",
         "",
     ]
     lines += ["| molecule, basis | code | V | gradient |", "|---|---|---|---|"]
