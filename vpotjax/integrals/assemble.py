@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
+from vpotjax.integrals import separable
 from vpotjax.integrals.shell_pairs import Integrand, PairList, contracted
 
 
@@ -51,6 +55,16 @@ def symmetric_matrices(
             blocks[j, i] = blocks[i, j] if i == j else exchange * jnp.swapaxes(blocks[i, j], 1, 2)
     matrices = _in_ao_order(blocks, basis, basis)
     return matrices if pairs is None else matrices * jnp.where(pairs.overflow, jnp.nan, 1.0).astype(matrices.dtype)
+
+
+@functools.partial(jax.jit, static_argnames="operator")
+def separable_matrices(
+    operator: separable.Operator, basis: Basis, positions: Array, pairs: PairLists | None
+) -> jax.Array:
+    """Matrices of an operator of `separable`, (*shape of its layout, nao, nao)."""
+    integrand = functools.partial(separable.integrals, operator.components)
+    matrices = symmetric_matrices(integrand, basis, positions, pairs, operator.exchange)
+    return matrices if operator.layout is None else matrices[np.array(operator.layout)]
 
 
 def _check_lists(basis: Basis, pairs: PairLists) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
-from vpotjax.integrals import separable
-from vpotjax.integrals.assemble import PairLists, symmetric_matrices
+from vpotjax.integrals.assemble import PairLists, separable_matrices
 from vpotjax.integrals.screening import pairs_for
-from vpotjax.integrals.separable import second_derivative, unity
+from vpotjax.integrals.separable import Operator, second_derivative, unity
 
-_INTEGRAND = functools.partial(
-    separable.integrals,
-    (
+KINETIC = Operator(
+    components=(
         (
             -0.5,
             (
@@ -25,6 +21,7 @@ _INTEGRAND = functools.partial(
             ),
         ),
     ),
+    layout=0,
 )
 
 
@@ -39,10 +36,4 @@ def kinetic(basis: Basis, positions: Array, *, pairs: PairLists | None = None) -
     Raises:
         InputError: as `overlap`.
     """
-    pairs = pairs_for(basis, positions, pairs)
-    return _kinetic(basis, positions, pairs)
-
-
-@jax.jit
-def _kinetic(basis: Basis, positions: Array, pairs: PairLists | None) -> jax.Array:
-    return symmetric_matrices(_INTEGRAND, basis, positions, pairs)[0]
+    return separable_matrices(KINETIC, basis, positions, pairs_for(basis, positions, pairs))

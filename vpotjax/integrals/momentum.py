@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
-from vpotjax.integrals import separable
-from vpotjax.integrals.assemble import PairLists, symmetric_matrices
+from vpotjax.integrals.assemble import PairLists, separable_matrices
 from vpotjax.integrals.screening import pairs_for
-from vpotjax.integrals.separable import derivative, unity
+from vpotjax.integrals.separable import Operator, derivative, unity
 
-_INTEGRAND = functools.partial(
-    separable.integrals,
-    (
+MOMENTUM = Operator(
+    components=(
         (1.0, ((derivative, unity, unity),)),
         (1.0, ((unity, derivative, unity),)),
         (1.0, ((unity, unity, derivative),)),
     ),
+    exchange=-1,
 )
 
 
@@ -34,10 +31,4 @@ def momentum_integrals(basis: Basis, positions: Array, *, pairs: PairLists | Non
     Raises:
         InputError: as `overlap`.
     """
-    pairs = pairs_for(basis, positions, pairs)
-    return _momentum_integrals(basis, positions, pairs)
-
-
-@jax.jit
-def _momentum_integrals(basis: Basis, positions: Array, pairs: PairLists | None) -> jax.Array:
-    return symmetric_matrices(_INTEGRAND, basis, positions, pairs, exchange=-1)
+    return separable_matrices(MOMENTUM, basis, positions, pairs_for(basis, positions, pairs))

@@ -9,11 +9,11 @@ import jax
 from vpotjax._checks import require_positions
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
-from vpotjax.integrals import separable
-from vpotjax.integrals.assemble import PairLists, rectangular_matrices, symmetric_matrices
+from vpotjax.integrals.assemble import PairLists, rectangular_matrices, separable_matrices
 from vpotjax.integrals.screening import pairs_for
+from vpotjax.integrals.separable import Operator, integrals, unity
 
-_INTEGRAND = functools.partial(separable.integrals, ((1.0, ((separable.unity, separable.unity, separable.unity),)),))
+OVERLAP = Operator(components=((1.0, ((unity, unity, unity),)),), layout=0)
 
 
 def overlap(basis: Basis, positions: Array, *, pairs: PairLists | None = None) -> jax.Array:
@@ -27,8 +27,7 @@ def overlap(basis: Basis, positions: Array, *, pairs: PairLists | None = None) -
     Raises:
         InputError: positions of the wrong shape; concrete positions that are not finite, or two nuclei at one place.
     """
-    pairs = pairs_for(basis, positions, pairs)
-    return _overlap(basis, positions, pairs)
+    return separable_matrices(OVERLAP, basis, positions, pairs_for(basis, positions, pairs))
 
 
 def cross_overlap(basis_a: Basis, basis_b: Basis, positions: Array, positions_b: Array | None = None) -> jax.Array:
@@ -49,10 +48,6 @@ def cross_overlap(basis_a: Basis, basis_b: Basis, positions: Array, positions_b:
 
 
 @jax.jit
-def _overlap(basis: Basis, positions: Array, pairs: PairLists | None) -> jax.Array:
-    return symmetric_matrices(_INTEGRAND, basis, positions, pairs)[0]
-
-
-@jax.jit
 def _cross_overlap(basis_a: Basis, basis_b: Basis, positions_a: Array, positions_b: Array) -> jax.Array:
-    return rectangular_matrices(_INTEGRAND, (basis_a, basis_b), (positions_a, positions_b))[0]
+    integrand = functools.partial(integrals, OVERLAP.components)
+    return rectangular_matrices(integrand, (basis_a, basis_b), (positions_a, positions_b))[0]

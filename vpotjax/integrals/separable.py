@@ -10,6 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +67,22 @@ def second_derivative(la: int, lb: int, pair: PrimitivePairs) -> Table:
 
 
 Factor = Callable[[int, int, PrimitivePairs], Table]
-Component = tuple[float, Sequence[tuple[Factor, Factor, Factor]]]
+Component = tuple[float, tuple[tuple[Factor, Factor, Factor], ...]]
 """A number times a sum of products of operators along x, y and z."""
+
+
+class Operator(NamedTuple):
+    """A real operator, symmetric or antisymmetric; hashable, so that it can be a static argument.
+
+    Attributes:
+        components: its distinct components.
+        layout: the array of matrices in terms of them: a number, or nested tuples of numbers; None: as they stand.
+        exchange: 1 where ⟨μ|O|ν⟩ = ⟨ν|O|μ⟩, −1 where it is the negative.
+    """
+
+    components: tuple[Component, ...]
+    layout: Any = None
+    exchange: int = 1
 
 
 def integrals(components: Sequence[Component], la: int, lb: int, pair: PrimitivePairs) -> Sequence[jax.Array]:
