@@ -38,7 +38,7 @@ def integrals(
     shifts = pair.from_a, pair.from_b, pair.half
     if la + lb <= WRITTEN_OUT:
         return _projection(la, lb, hermite_expansion(la, lb, *shifts), potential)
-    return [_stacked_projection(la, lb, stacked_expansion(la, lb, *shifts), jnp.stack(potential))]
+    return [_batched_projection(la, lb, stacked_expansion(la, lb, *shifts), jnp.stack(potential))]
 
 
 def _hermite_sum(order: int, pair: PrimitivePairs, sources: tuple[jax.Array, jax.Array, jax.Array]) -> list[jax.Array]:
@@ -91,39 +91,52 @@ def _projection(
     return integrals
 
 
-def _stacked_projection(la: int, lb: int, table: jax.Array, potential: jax.Array) -> jax.Array:
-    """The same on arrays that hold all powers of one direction, (Cartesian a and b, n)."""
-    order = la + lb
-    cube = jnp.zeros((order + 1, order + 1, order + 1, *potential.shape[1:]), potential.dtype)
-    t, u, v = np.array(hermite_indices(order)).T
-    cube = cube.at[v, u, t].set(potential)
+def _batched_projection(la: int, lb: int, table: jax.Array, potential: jax.Array) -> jax.Array:
+    """The same as small matrix products, one set per pair, (Cartesian a and b, n).
+
+    Few operations to compile, and their derivatives are matrix products again.
+    """
+    size = la + lb + 1
     powers = _power_pairs(la, lb)
-    z, y, x = powers.z, powers.y, powers.x
-    steps = range(order + 1)
-    along_z = _sum(table[z[0], z[1], i, 2][:, None, None] * cube[i] for i in steps)
-    along_y = _sum(table[y[0], y[1], i, 1][:, None] * along_z[powers.y_from_z, i] for i in steps)
-    return _sum(table[x[0], x[1], i, 0] * along_y[powers.x_from_y, i] for i in steps)
+    cube = _select(potential.T, _cube_places(la + lb)).reshape(-1, size, size * size)
+    x, y, z = jnp.moveaxis(table, (3, -1), (0, 1)).reshape(3, table.shape[-1], -1, size)
+    einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    along_z = einsum("nzv,nvk->nzk", z, cube).reshape(len(z), -1, size, size)
+    along_y = einsum("nyu,nzut->nyzt", y, along_z).reshape(len(z), -1, size)
+    return jnp.sum(along_y[:, powers.yz] * x[:, powers.x], axis=-1).T
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _select(rows: jax.Array, places: tuple[int, ...]) -> jax.Array:
+    """Columns by number, zero for −1; the derivative is a product with a constant matrix, not scattered additions."""
+    return jnp.pad(rows, ((0, 0), (0, 1)))[:, np.array(places)]
+
+
+@_select.defjvp
+def _select_jvp(
+    places: tuple[int, ...], primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (rows,), (tangent,) = primals, tangents
+    chosen = np.eye(rows.shape[1], rows.shape[1] + 1, dtype=rows.dtype)[:, np.array(places)]
+    return _select(rows, places), jnp.matmul(tangent, chosen, precision=jax.lax.Precision.HIGHEST)
+
+
+@functools.cache
+def _cube_places(order: int) -> tuple[int, ...]:
+    """Where each (v, u, t), all from 0 to `order`, stands among `hermite_indices`; −1 for a total above `order`."""
+    position = {index: k for k, index in enumerate(hermite_indices(order))}
+    return tuple(position.get((t, u, v), -1) for v, u, t in np.ndindex(*[order + 1] * 3))
 
 
 class _PowerPairs(NamedTuple):
-    """Powers (a, b) that occur along z, along y and z, along all three, and where each continues a shorter one."""
+    """For each Cartesian a and b the place of its powers (a, b) along x, and of those along y and z together."""
 
-    z: np.ndarray
-    y: np.ndarray
-    y_from_z: np.ndarray
     x: np.ndarray
-    x_from_y: np.ndarray
+    yz: np.ndarray
 
 
 @functools.cache
 def _power_pairs(la: int, lb: int) -> _PowerPairs:
-    all_pairs = [(a, b) for a in cartesian_powers(la).tolist() for b in cartesian_powers(lb).tolist()]
-    along_z = sorted({(a[2], b[2]) for a, b in all_pairs})
-    along_y = sorted({(a[2], b[2], a[1], b[1]) for a, b in all_pairs})
-    return _PowerPairs(
-        z=np.array(along_z).T,
-        y=np.array([key[2:] for key in along_y]).T,
-        y_from_z=np.array([along_z.index(key[:2]) for key in along_y]),
-        x=np.array([(a[0], b[0]) for a, b in all_pairs]).T,
-        x_from_y=np.array([along_y.index((a[2], b[2], a[1], b[1])) for a, b in all_pairs]),
-    )
+    a, b = (np.array(v) for v in zip(*itertools.product(cartesian_powers(la), cartesian_powers(lb)), strict=True))
+    x, y, z = (a * (lb + 1) + b).T
+    return _PowerPairs(x=x, yz=y * (la + 1) * (lb + 1) + z)
