@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from vpotjax._checks import InputError
     from vpotjax.basis import Basis, load_basis
     from vpotjax.batching import Batch, pad_batch
+    from vpotjax.electronic.charges import lowdin_charges, mayer_bond_orders, mulliken_charges
     from vpotjax.electronic.density import density_matrix
     from vpotjax.electronic.eigensolver import eigh
-    from vpotjax.electronic.properties import dipole, homo_lumo_gap, polarizability
+    from vpotjax.electronic.multipoles import dipole
+    from vpotjax.electronic.polarizability import polarizability
+    from vpotjax.electronic.spectrum import homo_lumo_gap
+    from vpotjax.integrals.ao_values import ao_values
     from vpotjax.integrals.kinetic import kinetic
     from vpotjax.integrals.momentum import momentum_integrals
     from vpotjax.integrals.multipole import position_integrals, second_moment_integrals
@@ -41,20 +45,24 @@ _SOURCES = {
     "Model": "model",
     "ModelConfig": "model",
     "Molecule": "molecule",
+    "ao_values": "integrals.ao_values",
     "charge_potential": "integrals.nuclear_attraction",
     "cross_overlap": "integrals.overlap",
     "density_matrix": "electronic.density",
-    "dipole": "electronic.properties",
+    "dipole": "electronic.multipoles",
     "eigh": "electronic.eigensolver",
     "external_potential": "integrals.nuclear_attraction",
-    "homo_lumo_gap": "electronic.properties",
+    "homo_lumo_gap": "electronic.spectrum",
     "kinetic": "integrals.kinetic",
     "load_basis": "basis",
+    "lowdin_charges": "electronic.charges",
+    "mayer_bond_orders": "electronic.charges",
     "momentum_integrals": "integrals.momentum",
+    "mulliken_charges": "electronic.charges",
     "nuclear_attraction": "integrals.nuclear_attraction",
     "overlap": "integrals.overlap",
     "pad_batch": "batching",
-    "polarizability": "electronic.properties",
+    "polarizability": "electronic.polarizability",
     "position_integrals": "integrals.multipole",
     "potential_powers": "operators.matrix_power",
     "screened_potential": "integrals.nuclear_attraction",
@@ -70,6 +78,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Molecule",
+    "ao_values",
     "charge_potential",
     "cross_overlap",
     "density_matrix",
@@ -82,8 +91,11 @@ __all__ = [
     "kinetic",
     "load_basis",
     "losses",
+    "lowdin_charges",
+    "mayer_bond_orders",
     "metrics",
     "momentum_integrals",
+    "mulliken_charges",
     "nn",
     "nuclear_attraction",
     "overlap",

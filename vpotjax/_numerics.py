@@ -58,8 +58,26 @@ def _square_root_jvp(
 
 
 def inverse_square_root(matrix: Array) -> jax.Array:
-    """S^{−1/2} of a symmetric positive definite matrix, (n, n); derivatives as those of `square_root`."""
-    return jnp.linalg.inv(square_root(matrix))
+    """S^{−1/2} of a symmetric positive definite matrix, (n, n); dS^{−1/2} = −S^{−1/2} dS^{1/2} S^{−1/2}.
+
+    With the eigenvalues a and b that is the divided difference −1/(√a √b (√a + √b)), without a singularity.
+    """
+    values, vectors = jnp.linalg.eigh(stop_gradient(matrix))
+    return _inverse_square_root(matrix, jnp.sqrt(values), vectors)
+
+
+@jax.custom_jvp
+def _inverse_square_root(matrix: jax.Array, roots: jax.Array, vectors: jax.Array) -> jax.Array:
+    return (vectors / roots) @ vectors.T
+
+
+@_inverse_square_root.defjvp
+def _inverse_square_root_jvp(
+    primals: tuple[jax.Array, jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    inverse = _inverse_square_root(*primals)
+    _, change = _square_root_jvp(primals, tangents)
+    return inverse, -inverse @ change @ inverse
 
 
 def unit_padding(matrix: Array, mask: Array | None) -> jax.Array:

@@ -21,7 +21,9 @@ from vpotjax.basis import Basis
 from vpotjax.batching import Batch, BatchShape, pad_batch
 from vpotjax.electronic.density import density_matrix
 from vpotjax.electronic.eigensolver import eigh
-from vpotjax.electronic.properties import dipole, homo_lumo_gap, polarizability
+from vpotjax.electronic.multipoles import dipole
+from vpotjax.electronic.polarizability import polarizability
+from vpotjax.electronic.spectrum import homo_lumo_gap
 from vpotjax.integrals.kinetic import kinetic
 from vpotjax.integrals.multipole import position_integrals
 from vpotjax.integrals.nuclear_attraction import external_potential, screened_potential

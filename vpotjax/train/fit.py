@@ -13,7 +13,7 @@ import optax
 
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
-from vpotjax.electronic.alignment import fock_with_levels
+from vpotjax.electronic.comparison import fock_with_levels
 from vpotjax.losses import LossWeights, Targets, observable_loss, variance_weights
 from vpotjax.metrics import ObservableErrors, observable_errors
 from vpotjax.model import (

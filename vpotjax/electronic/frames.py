@@ -1,0 +1,94 @@
+"""Eigenvectors as frames of subspaces, with derivatives that are right to any order at degenerate levels.
+
+Inside a degenerate level, or inside the occupied space when only the density matters, the choice of eigenvectors is a
+gauge. A frame Y of such blocks follows a perturbation B = Yᵀ dA Y by dY = Y K, where K couples different blocks only:
+
+    W K − K W = −B  between blocks,  W = Yᵀ A Y  (block diagonal).
+
+The rule is covariant under rotations inside the blocks, so the derivatives of everything that does not depend on the
+gauge are exact, and those of higher order too, because W and Y are differentiated again. Only differences between
+levels of different blocks enter. The equation is solved in the eigenbasis; its own derivative comes from W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from vpotjax._typing import Array
+
+
+def spectrum(matrix: Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues (n,) and eigenvectors (n, n) as constants; `frame` and `levels` give them their derivatives."""
+    energies, vectors = jnp.linalg.eigh(stop_gradient(matrix), symmetrize_input=False)
+    return energies, vectors
+
+
+@jax.custom_jvp
+def frame(matrix: jax.Array, energies: jax.Array, vectors: jax.Array, apart: jax.Array) -> jax.Array:
+    """Eigenvectors Y that follow `matrix`.
+
+    Args:
+        matrix: A, (n, n), symmetric.
+        energies, vectors: of A, from `spectrum`.
+        apart: (n, n) True where two eigenvectors belong to different blocks; symmetric.
+    """
+    return vectors
+
+
+@frame.defjvp
+def _frame_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    matrix, energies, _, apart = primals
+    follower = frame(*primals)
+    perturbation = follower.T @ tangents[0] @ follower
+    rotation = response(follower.T @ matrix @ follower, energies, apart, -perturbation)
+    return follower, follower @ rotation
+
+
+@jax.custom_jvp
+def levels(matrix: jax.Array, energies: jax.Array, vectors: jax.Array, apart: jax.Array) -> jax.Array:
+    """Eigenvalues (n,) that follow `matrix`; arguments as `frame`.
+
+    The derivative of a degenerate level is that of its vectors' diagonal: exact for symmetric functions of the level.
+    """
+    return energies
+
+
+@levels.defjvp
+def _levels_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    follower = frame(*primals)
+    return levels(*primals), jnp.sum(follower * (tangents[0] @ follower), axis=0)
+
+
+def response(
+    within: Array, energies: Array, apart: Array, right: Array, shift: Array | float | None = None
+) -> jax.Array:
+    """K with W K − K W = `right` between blocks and zero inside; with `shift` (W·−·W)² K + shift K = `right`.
+
+    Args:
+        within: W, (n, n), block diagonal with the eigenvalues on its diagonal; derivatives flow through it.
+        energies: (n,) these eigenvalues.
+        apart: (n, n) True where K may differ from zero.
+        right: (..., n, n).
+        shift: see above.
+    """
+    energies = stop_gradient(energies)
+    difference = energies[:, None] - energies[None, :]
+    factors = difference if shift is None else difference**2 + stop_gradient(shift)
+    factors = jnp.where(apart, factors, 1.0)
+
+    def commutator(z: jax.Array) -> jax.Array:
+        return jnp.where(apart, within @ z - z @ within, 0.0)
+
+    def operator(z: jax.Array) -> jax.Array:  # the identity inside blocks, so that it has an inverse
+        inside = jnp.where(apart, z, 0.0)
+        result = commutator(inside) if shift is None else commutator(commutator(inside)) + shift * inside
+        return result + z - inside
+
+    def solve(_: Callable[[jax.Array], jax.Array], b: jax.Array) -> jax.Array:
+        return b / factors
+
+    return jax.lax.custom_linear_solve(operator, jnp.where(apart, right, 0.0), solve, symmetric=True)
