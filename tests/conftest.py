@@ -8,5 +8,14 @@ for variable, value in (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"),
     os.environ.setdefault(variable, value)
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(autouse=True)
+def _free_programs(request):
+    """Compiled programs of slow tests are given back: many large ones in a process exhaust its memory maps."""
+    yield
+    if request.node.get_closest_marker("slow"):
+        jax.clear_caches()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vpotjax.electronic.density import density_matrix
     from vpotjax.electronic.eigensolver import eigh
     from vpotjax.electronic.multipoles import dipole
+    from vpotjax.electronic.orbitals import Orbitals, orbitals
     from vpotjax.electronic.polarizability import polarizability
     from vpotjax.electronic.spectrum import homo_lumo_gap
     from vpotjax.integrals.ao_values import ao_values
@@ -45,6 +46,7 @@ _SOURCES = {
     "Model": "model",
     "ModelConfig": "model",
     "Molecule": "molecule",
+    "Orbitals": "electronic.orbitals",
     "ao_values": "integrals.ao_values",
     "charge_potential": "integrals.nuclear_attraction",
     "cross_overlap": "integrals.overlap",
@@ -60,6 +62,7 @@ _SOURCES = {
     "momentum_integrals": "integrals.momentum",
     "mulliken_charges": "electronic.charges",
     "nuclear_attraction": "integrals.nuclear_attraction",
+    "orbitals": "electronic.orbitals",
     "overlap": "integrals.overlap",
     "pad_batch": "batching",
     "polarizability": "electronic.polarizability",
@@ -78,6 +81,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Molecule",
+    "Orbitals",
     "ao_values",
     "charge_potential",
     "cross_overlap",
@@ -98,6 +102,7 @@ __all__ = [
     "mulliken_charges",
     "nn",
     "nuclear_attraction",
+    "orbitals",
     "overlap",
     "pad_batch",
     "polarizability",

@@ -19,10 +19,9 @@ from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.batching import Batch, BatchShape, pad_batch
-from vpotjax.electronic.density import density_matrix
-from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.multipoles import dipole
-from vpotjax.electronic.polarizability import polarizability
+from vpotjax.electronic.orbitals import orbitals
+from vpotjax.electronic.polarizability import polarizability_of
 from vpotjax.electronic.spectrum import homo_lumo_gap
 from vpotjax.integrals.kinetic import kinetic
 from vpotjax.integrals.multipole import position_integrals
@@ -241,16 +240,16 @@ def fock_from_blocks(blocks: Array, inputs: Prepared, config: ModelConfig) -> ja
 
 
 def observables(fock: Array, prepared: Prepared) -> Observables:
-    """ε, P, gap, μ and α of a Fock matrix; one eigenproblem under jit."""
+    """ε, P, gap, μ and α of a Fock matrix, from one eigenproblem."""
     mask, nelec = prepared.basis.ao_mask, prepared.nelec
-    energies, _ = eigh(fock, prepared.overlap, mask)
-    density = density_matrix(fock, prepared.overlap, nelec, mask)
+    solved = orbitals(fock, prepared.overlap, nelec, mask)
+    energies, density = jnp.asarray(solved.mo_energies)[0], solved.density
     return Observables(
         mo_energies=energies,
         density=density,
         homo_lumo_gap=homo_lumo_gap(energies, nelec),
         dipole=dipole(density, prepared.position, prepared.positions, prepared.basis.nuclear_charges),
-        polarizability=polarizability(fock, prepared.overlap, prepared.position, nelec, mask),
+        polarizability=polarizability_of(solved, prepared.position),
     )
 
 

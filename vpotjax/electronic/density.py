@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from vpotjax._checks import InputError, is_concrete
 from vpotjax._typing import Array
 from vpotjax.electronic.fermi import fermi_matrix
-from vpotjax.electronic.occupied import occupied_frame, spin_channels
-from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser
+from vpotjax.electronic.orbitals import solutions
+from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser, real_orbitals
 from vpotjax.electronic.validation import flag, is_symmetric, require_electrons, require_matrices, require_positive
 
 
@@ -47,29 +50,30 @@ def density_matrix(
     require_matrices(fock, overlap)
     require_positive(overlap, ao_mask, threshold)
     require_electrons(fock, nelec, ao_mask)
-    return _density_matrix(fock, overlap, nelec, ao_mask, smearing, threshold)
+    if smearing is None:
+        return solutions(fock, overlap, nelec, ao_mask, threshold).density
+    if is_concrete(smearing) and not np.all(np.asarray(smearing) > 0):
+        raise InputError(f"smearing is {smearing}, expected kT > 0 in hartree; leave it out for integer occupations.")
+    return _smeared(fock, overlap, nelec, ao_mask, smearing, threshold)
 
 
 @functools.partial(jax.jit, static_argnames="threshold")
-def _density_matrix(
+def _smeared(
     fock: Array,
     overlap: Array,
     nelec: Array | int,
     ao_mask: Array | None,
-    smearing: Array | float | None,
+    smearing: Array | float,
     threshold: float | None,
 ) -> jax.Array:
-    channels, nocc, electrons, closed_shell = spin_channels(fock, nelec)
+    transformation = orthogonaliser(overlap, ao_mask, threshold)
+    electrons = 1.0 if fock.ndim == 3 else 2.0
+    number = jnp.asarray(nelec) / electrons
+    count = jnp.sum(real_orbitals(transformation))
 
-    def filled(fock: Array, nocc: Array) -> jax.Array:
-        frame = occupied_frame(fock, overlap, nocc, ao_mask, threshold)
-        return frame.valid * (frame.coefficients * frame.occupied) @ frame.coefficients.T
-
-    def smeared(fock: Array, nocc: Array) -> jax.Array:
-        assert smearing is not None
-        transformation = orthogonaliser(overlap, ao_mask, threshold)
+    def one_spin(fock: Array, number: Array) -> jax.Array:
         matrix = orthogonal_fock(fock, transformation, 100.0 * smearing)
-        return flag(is_symmetric(fock)) * (transformation @ fermi_matrix(matrix, nocc, smearing) @ transformation.T)
+        valid = flag(is_symmetric(fock), number <= count).astype(fock.dtype)
+        return valid * electrons * (transformation @ fermi_matrix(matrix, number, smearing) @ transformation.T)
 
-    density = electrons * closed_shell * jax.vmap(filled if smearing is None else smeared)(channels, nocc)
-    return density if fock.ndim == 3 else density[0]
+    return jax.vmap(one_spin)(fock, number) if fock.ndim == 3 else one_spin(fock, number)

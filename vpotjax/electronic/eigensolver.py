@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
-import jax.numpy as jnp
 
 from vpotjax._typing import Array
-from vpotjax.electronic.frames import frame, levels, spectrum
-from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser
-from vpotjax.electronic.validation import flag, is_symmetric, require_matrices, require_positive
-
-DEGENERATE = 1e-8  # hartree; rotations between levels closer than this are a gauge and get no derivative
+from vpotjax.electronic.orbitals import solutions
+from vpotjax.electronic.validation import require_matrices, require_positive
 
 
 def eigh(
@@ -20,10 +14,10 @@ def eigh(
 ) -> tuple[jax.Array, jax.Array]:
     """Orbital energies and coefficients.
 
-    dε_i = C_iᵀ (dF − ε_i dS) C_i; in a degenerate level (closer than DEGENERATE) the derivatives of ε and C are exact
-    for functions that are symmetric in the level, second derivatives of ε excepted: there they are exact for levels
-    that stay degenerate. For the density and all that follows from it use `density_matrix`, which needs no such
-    convention.
+    dε_i = C_iᵀ (dF − ε_i dS) C_i; in a degenerate level (closer than 1e-8 hartree) the derivatives of ε and C are exact
+    for functions that are symmetric in the level; second derivatives of ε leave out the couplings inside such a level.
+    For the density and all that follows from it use `density_matrix`, which needs no such convention; for several
+    observables at the price of one eigenproblem `orbitals`.
 
     Args:
         fock: F, (nao, nao), symmetric, hartree; or (2, nao, nao), α and β.
@@ -41,19 +35,5 @@ def eigh(
     """
     require_matrices(fock, overlap)
     require_positive(overlap, ao_mask, threshold)
-    return _eigh(fock, overlap, ao_mask, threshold)
-
-
-@functools.partial(jax.jit, static_argnames="threshold")
-def _eigh(fock: Array, overlap: Array, ao_mask: Array | None, threshold: float | None) -> tuple[jax.Array, jax.Array]:
-    valid = flag(is_symmetric(fock)).astype(fock.dtype)
-    transformation = orthogonaliser(overlap, ao_mask, threshold)
-
-    def one_spin(fock: Array) -> tuple[jax.Array, jax.Array]:
-        matrix = orthogonal_fock(fock, transformation)
-        energies, vectors = spectrum(matrix)
-        apart = jnp.abs(energies[:, None] - energies[None, :]) > DEGENERATE
-        constants = energies, vectors, apart
-        return valid * levels(matrix, *constants), valid * (transformation @ frame(matrix, *constants))
-
-    return jax.vmap(one_spin)(fock) if fock.ndim == 3 else one_spin(fock)
+    solved = solutions(fock, overlap, (0, 0) if fock.ndim == 3 else 0, ao_mask, threshold)
+    return solved.mo_energies.reshape(fock.shape[:-1]), solved.mo_coefficients.reshape(fock.shape)

@@ -41,10 +41,10 @@ def frame(matrix: jax.Array, energies: jax.Array, vectors: jax.Array, apart: jax
 
 @frame.defjvp
 def _frame_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-    matrix, energies, _, apart = primals
+    matrix, _, _, apart = primals
     follower = frame(*primals)
-    perturbation = follower.T @ tangents[0] @ follower
-    rotation = response(follower.T @ matrix @ follower, energies, apart, -perturbation)
+    perturbation = follower.T @ (tangents[0] @ follower)
+    rotation = response(follower.T @ (matrix @ follower), apart, -perturbation)
     return follower, follower @ rotation
 
 
@@ -63,19 +63,16 @@ def _levels_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...])
     return levels(*primals), jnp.sum(follower * (tangents[0] @ follower), axis=0)
 
 
-def response(
-    within: Array, energies: Array, apart: Array, right: Array, shift: Array | float | None = None
-) -> jax.Array:
+def response(within: Array, apart: Array, right: Array, shift: Array | float | None = None) -> jax.Array:
     """K with W K − K W = `right` between blocks and zero inside; with `shift` (W·−·W)² K + shift K = `right`.
 
     Args:
         within: W, (n, n), block diagonal with the eigenvalues on its diagonal; derivatives flow through it.
-        energies: (n,) these eigenvalues.
         apart: (n, n) True where K may differ from zero.
         right: (..., n, n).
         shift: see above.
     """
-    energies = stop_gradient(energies)
+    energies = stop_gradient(jnp.diagonal(within))
     difference = energies[:, None] - energies[None, :]
     factors = difference if shift is None else difference**2 + stop_gradient(shift)
     factors = jnp.where(apart, factors, 1.0)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vpotjax._checks import InputError, require_shape
 from vpotjax._typing import Array
 from vpotjax.electronic.frames import response
-from vpotjax.electronic.occupied import occupied_frame, spin_channels
+from vpotjax.electronic.orbitals import Orbitals, solutions
 from vpotjax.electronic.validation import require_electrons, require_matrices, require_positive
 
 
@@ -52,31 +52,33 @@ def polarizability(
     require_electrons(fock, nelec, ao_mask)
     if imaginary and frequency is None:
         raise InputError("imaginary is True, but frequency is None; give the frequency in hartree.")
-    shift = None if frequency is None else (1.0 if imaginary else -1.0) * jnp.asarray(frequency) ** 2
-    return _polarizability(fock, overlap, position_integrals, nelec, ao_mask, shift, threshold)
+    solved = solutions(fock, overlap, nelec, ao_mask, threshold)
+    return polarizability_of(solved, position_integrals, frequency, imaginary)
 
 
-@functools.partial(jax.jit, static_argnames="threshold")
-def _polarizability(
-    fock: Array,
-    overlap: Array,
+@functools.partial(jax.jit, static_argnames="imaginary")
+def polarizability_of(
+    orbitals: Orbitals,
     position_integrals: Array,
-    nelec: Array | int,
-    ao_mask: Array | None,
-    shift: Array | None,
-    threshold: float | None,
+    frequency: Array | float | None = None,
+    imaginary: bool = False,
 ) -> jax.Array:
-    channels, nocc, electrons, closed_shell = spin_channels(fock, nelec)
+    """`polarizability` of given orbitals, (3, 3) in bohr³.
 
-    def one_spin(fock: Array, nocc: Array) -> jax.Array:
-        frame = occupied_frame(fock, overlap, nocc, ao_mask, threshold)
-        virtual_occupied = ~frame.occupied[:, None] & frame.occupied[None, :]
-        position = frame.coefficients.T @ position_integrals @ frame.coefficients
-        position = jnp.where(virtual_occupied, position, 0.0)
-        amplitudes = response(frame.within, frame.energies, virtual_occupied, position, shift)
+    Args:
+        orbitals: from `orbitals`.
+        position_integrals, frequency, imaginary: as `polarizability`.
+    """
+    shift = None if frequency is None else (1.0 if imaginary else -1.0) * jnp.asarray(frequency) ** 2
+
+    def one_spin(spaces: Array, within: Array, occupied: Array, valid: Array) -> jax.Array:
+        virtual_occupied = ~occupied[:, None] & occupied[None, :]
+        position = jnp.where(virtual_occupied, spaces.T @ (position_integrals @ spaces), 0.0)
+        amplitudes = response(within, virtual_occupied, position, shift)
         if shift is not None:
-            amplitudes = frame.within @ amplitudes - amplitudes @ frame.within
+            amplitudes = within @ amplitudes - amplitudes @ within
         alpha = jnp.einsum("xai,yai->xy", position, amplitudes)
-        return frame.valid * (alpha + alpha.T) / 2
+        return jnp.asarray(valid * (alpha + alpha.T) / 2)
 
-    return 2 * electrons * closed_shell * jnp.sum(jax.vmap(one_spin)(channels, nocc), axis=0)
+    per_spin = jax.vmap(one_spin)(orbitals.spaces, orbitals.within, orbitals.occupied, orbitals.valid)
+    return 2 * orbitals.electrons_per_orbital * jnp.asarray(jnp.sum(per_spin, axis=0))

@@ -14,7 +14,7 @@ from jax.lax import stop_gradient
 
 from vpotjax._numerics import unit_padding
 from vpotjax._typing import Array
-from vpotjax.electronic.occupied import spin_channels
+from vpotjax.electronic.orbitals import spin_channels
 from vpotjax.electronic.validation import flag, is_symmetric, require_electrons, require_matrices
 
 
@@ -52,21 +52,21 @@ def purified_density_matrix(
 def _purified(
     fock: Array, overlap: Array, nelec: Array | int, ao_mask: Array | None, root_steps: int, steps: int
 ) -> jax.Array:
-    channels, nocc, electrons, closed_shell = spin_channels(fock, nelec)
+    channels, nocc, whole = spin_channels(fock, nelec)
     root, orthonormal = _inverse_root(unit_padding(overlap, ao_mask), root_steps)
     real = jnp.ones(fock.shape[-1], bool) if ao_mask is None else jnp.asarray(ao_mask)
 
     def one_spin(fock: Array, nocc: Array) -> jax.Array:
         matrix = root @ (unit_padding(fock, ao_mask) * (real[:, None] & real[None, :])) @ root
         projector, idempotent = _projector((matrix + matrix.T) / 2, nocc, real, steps)
-        valid = flag(orthonormal, idempotent, is_symmetric(fock), nocc <= jnp.sum(real)).astype(fock.dtype)
+        valid = flag(orthonormal, idempotent, is_symmetric(fock), whole, nocc <= jnp.sum(real)).astype(fock.dtype)
         return jnp.asarray(valid * (root @ projector @ root))
 
-    density = electrons * closed_shell * jax.vmap(one_spin)(channels, nocc)
-    return jnp.asarray(density if fock.ndim == 3 else density[0])
+    density = jnp.asarray((1 if fock.ndim == 3 else 2) * jax.vmap(one_spin)(channels, nocc))
+    return density if fock.ndim == 3 else density[0]
 
 
-def _converged(error: Array) -> jax.Array:
+def _converged(error: jax.Array) -> jax.Array:
     return error < 1e2 * jnp.finfo(error.dtype).eps ** 0.75
 
 

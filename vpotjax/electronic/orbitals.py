@@ -1,0 +1,119 @@
+"""One eigenproblem, and all that follows from its orbitals: ε, C, P, α share it.
+
+For the density and its response only the occupied and the virtual space matter; for ε and C the levels do. Both are
+frames of the same eigenvectors (see `frames`), with different blocks.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vpotjax._pytree import pytree, static_field
+from vpotjax._typing import Array
+from vpotjax.electronic.frames import frame, levels, spectrum
+from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser, real_orbitals
+from vpotjax.electronic.validation import flag, is_symmetric, require_electrons, require_matrices, require_positive
+
+CLOSED = {jnp.dtype("float64"): 1e-7, jnp.dtype("float32"): 1e-5}
+"""A HOMO–LUMO gap below this part of the largest |ε| is rounding."""
+DEGENERATE = 1e-8  # hartree; rotations between levels closer than this are a gauge and get no derivative
+
+
+@pytree
+class Orbitals:
+    """Solutions of F C = S C ε; the leading axis of the arrays is the spin, of size 1 for a closed shell.
+
+    Attributes:
+        unrestricted: α and β apart.
+        mo_energies: ε, (nspin, nao), ascending, hartree; padding and dropped functions last.
+        mo_coefficients: C, (nspin, nao, nao), columns are MOs; zero for padding and dropped functions.
+        spaces: like C, but only occupied and virtual spaces are defined; their derivatives need no gap but HOMO–LUMO.
+        within: Fock matrices of the spaces, (nspin, nao, nao).
+        occupied: (nspin, nao) True for occupied orbitals.
+        valid: (nspin,) 1, or NaN for a closed gap, a bad number of electrons, or F that is not symmetric.
+    """
+
+    unrestricted: bool = static_field()
+    mo_energies: Array
+    mo_coefficients: Array
+    spaces: Array
+    within: Array
+    occupied: Array
+    valid: Array
+
+    @property
+    def electrons_per_orbital(self) -> int:
+        """1 with α and β apart, else 2."""
+        return 1 if self.unrestricted else 2
+
+    @property
+    def density(self) -> jax.Array:
+        """P, see `density_matrix`."""
+        occupied = self.spaces * jnp.asarray(self.occupied)[:, None]
+        factor = self.electrons_per_orbital * jnp.asarray(self.valid)
+        density = factor[:, None, None] * (occupied @ jnp.swapaxes(self.spaces, 1, 2))
+        return density if self.unrestricted else density[0]
+
+
+def orbitals(
+    fock: Array, overlap: Array, nelec: Array | int, ao_mask: Array | None = None, *, threshold: float | None = None
+) -> Orbitals:
+    """Orbitals for several observables at the price of one eigenproblem; see `eigh` and `density_matrix`.
+
+    Args:
+        fock: F, (nao, nao), symmetric, hartree; or (2, nao, nao), α and β.
+        overlap: S, (nao, nao).
+        nelec: number of electrons, even; for α and β their two numbers. May be traced.
+        ao_mask: (nao,) True where an AO is real; default: all.
+        threshold: see `eigh`.
+
+    Raises:
+        InputError: as `density_matrix`.
+    """
+    require_matrices(fock, overlap)
+    require_positive(overlap, ao_mask, threshold)
+    require_electrons(fock, nelec, ao_mask)
+    return solutions(fock, overlap, nelec, ao_mask, threshold)
+
+
+@functools.partial(jax.jit, static_argnames="threshold")
+def solutions(
+    fock: Array, overlap: Array, nelec: Array | int, ao_mask: Array | None, threshold: float | None
+) -> Orbitals:
+    """`orbitals` without checks."""
+    transformation = orthogonaliser(overlap, ao_mask, threshold)
+    count = jnp.sum(real_orbitals(transformation))
+    channels, nocc, whole = spin_channels(fock, nelec)
+
+    def one_spin(fock: Array, nocc: Array) -> tuple[Any, ...]:
+        matrix = orthogonal_fock(fock, transformation)
+        constants = spectrum(matrix)
+        energies, _ = constants
+        occupied = jnp.arange(len(energies)) < nocc
+        gap = jnp.min(jnp.where(occupied, jnp.inf, energies)) - jnp.max(jnp.where(occupied, energies, -jnp.inf))
+        is_open = (gap > CLOSED[energies.dtype] * jnp.max(jnp.abs(energies))) | (nocc == 0) | (nocc == count)
+        apart = jnp.abs(energies[:, None] - energies[None, :]) > DEGENERATE
+        follower = frame(matrix, *constants, occupied[:, None] != occupied[None, :])
+        symmetric = flag(is_symmetric(fock)).astype(fock.dtype)
+        return (
+            symmetric * levels(matrix, *constants, apart),
+            symmetric * (transformation @ frame(matrix, *constants, apart)),
+            transformation @ follower,
+            follower.T @ (matrix @ follower),
+            occupied,
+            flag(symmetric == 1, is_open, nocc <= count, whole).astype(fock.dtype),
+        )
+
+    return Orbitals(fock.ndim == 3, *jax.vmap(one_spin)(channels, nocc))
+
+
+def spin_channels(fock: Array, nelec: Array | int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Fock matrices (nspin, nao, nao), numbers of occupied orbitals (nspin,), and whether they are whole."""
+    electrons, channels = jnp.asarray(nelec), jnp.asarray(fock)
+    if fock.ndim == 3:
+        return channels, electrons, jnp.array(True)
+    return channels[None], electrons[None] // 2, electrons % 2 == 0
