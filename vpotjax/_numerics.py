@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +46,18 @@ def square_root(matrix: Array) -> jax.Array:
 
 @jax.custom_jvp
 def _square_root(matrix: jax.Array, roots: jax.Array, vectors: jax.Array) -> jax.Array:
-    return (vectors * roots) @ vectors.T
+    return vectors @ (jnp.diag(roots) + _root_change(matrix, roots, vectors)) @ vectors.T
+
+
+def _root_change(matrix: jax.Array, roots: jax.Array, vectors: jax.Array) -> jax.Array:
+    """Zero, with the first and second derivatives of the square root in its eigenbasis.
+
+    For reverse mode through a loop, which applies the rule below once and then differentiates the function's own body.
+    """
+    perturbed = vectors.T @ (matrix @ vectors)
+    sums = roots[:, None] + roots[None, :]
+    first = (perturbed - stop_gradient(perturbed)) / sums
+    return first - first @ first / sums
 
 
 @_square_root.defjvp
@@ -68,7 +81,9 @@ def inverse_square_root(matrix: Array) -> jax.Array:
 
 @jax.custom_jvp
 def _inverse_square_root(matrix: jax.Array, roots: jax.Array, vectors: jax.Array) -> jax.Array:
-    return (vectors / roots) @ vectors.T
+    change = _root_change(matrix, roots, vectors) / roots[:, None]
+    identity = jnp.eye(len(roots), dtype=roots.dtype)
+    return vectors @ ((identity - change + change @ change) / roots) @ vectors.T
 
 
 @_inverse_square_root.defjvp
@@ -78,6 +93,25 @@ def _inverse_square_root_jvp(
     inverse = _inverse_square_root(*primals)
     _, change = _square_root_jvp(primals, tangents)
     return inverse, -inverse @ change @ inverse
+
+
+@jax.custom_jvp
+def congruence(frame: jax.Array, matrices: jax.Array) -> jax.Array:
+    """Cᵀ M C of symmetric M, (..., n, n); its derivative in C is T + Tᵀ with T = dCᵀ M C: half the products."""
+    return frame.T @ (matrices @ frame)
+
+
+@functools.partial(congruence.defjvp, symbolic_zeros=True)
+def _congruence_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    frame, matrices = primals
+    half = matrices @ frame
+    value, tangent = frame.T @ half, jnp.zeros(())
+    if not isinstance(tangents[0], jax.custom_derivatives.SymbolicZero):
+        product = tangents[0].T @ half
+        tangent = tangent + product + jnp.swapaxes(product, -1, -2)
+    if not isinstance(tangents[1], jax.custom_derivatives.SymbolicZero):
+        tangent = tangent + frame.T @ (tangents[1] @ frame)
+    return value, jnp.broadcast_to(tangent, value.shape)
 
 
 def unit_padding(matrix: Array, mask: Array | None) -> jax.Array:

@@ -1,4 +1,7 @@
-"""Losses on observables: pure, masked, error = prediction − target."""
+"""Losses on matrices and observables of one molecule: pure, masked, error = prediction − target.
+
+Each is a mean of squares over what is real, in the squared unit of its argument; `observable_loss` combines several.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vpotjax._checks import require_shape
 from vpotjax._pytree import pytree
 from vpotjax._typing import Array
+
+SAME_LEVEL = 1e-6  # hartree; stored levels closer than this are one degenerate level
 
 
 @pytree
@@ -93,3 +99,132 @@ def observable_loss(
         + weights.polarizability * jnp.sum((polarizability - targets.polarizability) ** 2)
     )
     return jnp.asarray(total / targets.natm**2)
+
+
+def occupied_levels(nelec: Array | int, level_mask: Array) -> jax.Array:
+    """(nmo,) True for the occupied of the real levels of a closed shell."""
+    return jnp.asarray(level_mask) & (jnp.arange(jnp.shape(level_mask)[-1]) < jnp.asarray(nelec) // 2)
+
+
+def frontier_levels(nelec: Array | int, level_mask: Array, below: int = 1, above: int = 1) -> jax.Array:
+    """(nmo,) True for the `below` highest occupied and the `above` lowest virtual of the real levels."""
+    distance = jnp.arange(jnp.shape(level_mask)[-1]) - jnp.asarray(nelec) // 2
+    return jnp.asarray(level_mask) & (distance >= -below) & (distance < above)
+
+
+def orbital_energy_loss(mo_energies: Array, reference: Array, level_mask: Array) -> jax.Array:
+    """Mean over the masked levels of Δε², hartree².
+
+    Args:
+        mo_energies, reference: (nmo,), ascending, hartree.
+        level_mask: (nmo,) which levels count; see `occupied_levels` and `frontier_levels`.
+    """
+    require_shape("reference", reference, jnp.shape(mo_energies))
+    return _masked_mean(mo_energies - jnp.asarray(reference), level_mask)
+
+
+def gauge_shift(fock: Array, reference: Array, overlap: Array, ao_mask: Array | None = None) -> jax.Array:
+    """μ that minimises ‖F + μS − F_ref‖, (), hartree: the energy zero that a potential leaves open.
+
+    Args:
+        fock, reference, overlap: F, F_ref and S, (nao, nao).
+        ao_mask: (nao,) True where an AO is real; default: all.
+    """
+    real = _pairs(ao_mask, fock)
+    metric = jnp.where(real, overlap, 0.0)
+    return jnp.sum(metric * (reference - fock)) / jnp.sum(metric * metric)
+
+
+def matrix_loss(
+    matrix: Array, reference: Array, ao_mask: Array | None = None, *, overlap: Array | None = None
+) -> jax.Array:
+    """Mean over elements of Δ², hartree² for Fock matrices.
+
+    Args:
+        matrix, reference: (nao, nao).
+        ao_mask: (nao,) True where an AO is real; default: all.
+        overlap: S, (nao, nao): the error up to a multiple of S, see `gauge_shift`.
+    """
+    require_shape("reference", reference, jnp.shape(matrix))
+    error = matrix - jnp.asarray(reference)
+    if overlap is not None:
+        error = error + gauge_shift(matrix, reference, overlap, ao_mask) * overlap
+    return _masked_mean(error, _pairs(ao_mask, matrix))
+
+
+def wavefunction_alignment_loss(
+    fock: Array, reference_coefficients: Array, reference_energies: Array, level_mask: Array, off_diagonal: float = 1.0
+) -> jax.Array:
+    """Mean over levels of ‖C_refᵀ F C_ref − diag ε_ref‖², hartree²: no eigenproblem of F, no small denominators.
+
+    At a degenerate level diag ε_ref is a multiple of the identity, and with `off_diagonal` = 1 the norm does not change
+    when the stored orbitals of the level are rotated. Elements inside a degenerate level keep weight 1 in any case
+    (Li et al. 2025, "wavefunction alignment").
+
+    Args:
+        fock: F, (nao, nao), hartree.
+        reference_coefficients: C_ref, (nao, nmo), zero on padding.
+        reference_energies: ε_ref, (nmo,), hartree.
+        level_mask: (nmo,) which levels count.
+        off_diagonal: weight of elements between different levels.
+    """
+    energies, mask = jnp.asarray(reference_energies), jnp.asarray(level_mask)
+    require_shape("reference_coefficients", reference_coefficients, (jnp.shape(fock)[-1], len(energies)))
+    frame = jnp.asarray(reference_coefficients)
+    error = frame.T @ fock @ frame - jnp.diag(energies)
+    same = jnp.abs(energies[:, None] - energies[None, :]) < SAME_LEVEL
+    weights = jnp.where(same, 1.0, off_diagonal) * (mask[:, None] & mask[None, :])
+    return jnp.sum(weights * error**2) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def density_loss(density: Array, reference: Array, overlap: Array) -> jax.Array:
+    """tr(ΔP S ΔP S) / nelec_ref, dimensionless: the part of the electrons that is misplaced, in any basis.
+
+    Args:
+        density, reference: P, (nao, nao), zero on padding.
+        overlap: S, (nao, nao).
+    """
+    require_shape("reference", reference, jnp.shape(density))
+    misplaced = (density - jnp.asarray(reference)) @ overlap
+    return jnp.sum(misplaced * misplaced.T) / jnp.sum(jnp.asarray(reference) * overlap)
+
+
+def dipole_loss(dipole: Array, reference: Array) -> jax.Array:
+    """Mean over components of Δμ², (e·bohr)²; both (3,)."""
+    return jnp.mean((jnp.asarray(dipole) - reference) ** 2)
+
+
+def polarizability_loss(polarizability: Array, reference: Array) -> jax.Array:
+    """Mean over components of Δα², bohr⁶; both (3, 3)."""
+    return jnp.mean((jnp.asarray(polarizability) - reference) ** 2)
+
+
+def charge_loss(charges: Array, reference: Array, numbers: Array) -> jax.Array:
+    """Mean over real atoms of Δq², e².
+
+    Args:
+        charges, reference: (natm,), e.
+        numbers: (natm,) atomic numbers, 0 for padding.
+    """
+    return _masked_mean(jnp.asarray(charges) - reference, jnp.asarray(numbers) > 0)
+
+
+def bond_order_loss(bond_orders: Array, reference: Array, numbers: Array) -> jax.Array:
+    """Mean over pairs of real atoms of ΔB², dimensionless.
+
+    Args:
+        bond_orders, reference: (natm, natm).
+        numbers: (natm,) atomic numbers, 0 for padding.
+    """
+    real = jnp.asarray(numbers) > 0
+    pairs = real[:, None] & real[None, :] & ~jnp.eye(len(real), dtype=bool)
+    return _masked_mean(jnp.asarray(bond_orders) - reference, pairs)
+
+
+def _pairs(ao_mask: Array | None, matrix: Array) -> jax.Array:
+    mask = jnp.ones(jnp.shape(matrix)[-1], bool) if ao_mask is None else jnp.asarray(ao_mask)
+    return mask[:, None] & mask[None, :]
+
+
+def _masked_mean(error: Array, mask: Array) -> jax.Array:
+    return jnp.sum(jnp.where(mask, error, 0.0) ** 2) / jnp.maximum(jnp.sum(jnp.asarray(mask)), 1)

@@ -7,8 +7,6 @@ denominator. The eigenbasis serves as a constant frame, in which the matrix is d
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
@@ -30,19 +28,14 @@ def fermi_matrix(matrix: Array, nocc: Array | int, temperature: Array | float) -
     """
     energies, vectors = spectrum(matrix)
     diagonal = vectors.T @ matrix @ vectors
-    target = jnp.asarray(nocc, diagonal.dtype)
-
-    def excess(potential: jax.Array) -> jax.Array:
-        return jnp.trace(_fermi(diagonal, potential, temperature)) - target
-
-    def solve(_: object, start: jax.Array) -> jax.Array:
-        return start
-
-    def tangent_solve(linear: Callable[[jax.Array], jax.Array], y: jax.Array) -> jax.Array:
-        return y / linear(jnp.ones_like(y))
-
-    start = _chemical_potential(energies, target, stop_gradient(temperature))
-    potential = jax.lax.custom_root(excess, start, solve, tangent_solve)
+    potential = _chemical_potential(energies, jnp.asarray(nocc, diagonal.dtype), stop_gradient(temperature))
+    rounding = len(energies) * jnp.finfo(energies.dtype).eps
+    for _ in range(2):  # Newton steps change nothing but derivatives, and make those right to the third order
+        occupations = _fermi(diagonal, potential, temperature)
+        slope = (jnp.trace(occupations) - jnp.sum(occupations * occupations)) / temperature
+        slope = jnp.maximum(slope, rounding / temperature)  # a gap far above kT: μ has no influence
+        excess = jnp.trace(occupations) - nocc
+        potential = potential - (excess - stop_gradient(excess)) / slope
     return vectors @ _fermi(diagonal, potential, temperature) @ vectors.T
 
 

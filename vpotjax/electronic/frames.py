@@ -8,6 +8,10 @@ gauge. A frame Y of such blocks follows a perturbation B = Yᵀ dA Y by dY = Y K
 The rule is covariant under rotations inside the blocks, so the derivatives of everything that does not depend on the
 gauge are exact, and those of higher order too, because W and Y are differentiated again. Only differences between
 levels of different blocks enter. The equation is solved in the eigenbasis; its own derivative comes from W.
+
+Reverse mode through a loop (`lax.scan`, `lax.map`) applies such a rule once and then differentiates the function's own
+body. So the bodies, too, are written such that their second derivatives are right: with constants that make the first
+and second orders exact and cost nothing when no derivative is taken.
 """
 
 from __future__ import annotations
@@ -27,40 +31,65 @@ def spectrum(matrix: Array) -> tuple[jax.Array, jax.Array]:
     return energies, vectors
 
 
+def in_eigenbasis(matrix: Array, vectors: Array) -> jax.Array:
+    """Vᵀ A V, diagonal up to its derivatives, with the constants V of `spectrum`."""
+    return jnp.asarray(vectors.T @ (matrix @ vectors))
+
+
 @jax.custom_jvp
-def frame(matrix: jax.Array, energies: jax.Array, vectors: jax.Array, apart: jax.Array) -> jax.Array:
-    """Eigenvectors Y that follow `matrix`.
+def frame(matrix: jax.Array, perturbed: jax.Array, vectors: jax.Array, apart: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvectors Y that follow `matrix`, and W = Yᵀ A Y without elements between blocks.
 
     Args:
         matrix: A, (n, n), symmetric.
-        energies, vectors: of A, from `spectrum`.
+        perturbed: A from `in_eigenbasis`.
+        vectors: of A, from `spectrum`.
         apart: (n, n) True where two eigenvectors belong to different blocks; symmetric.
     """
-    return vectors
+    coupling = _coupling(perturbed, apart)
+    rotation = response(perturbed, apart, -coupling)
+
+    def solve(_: Callable[[jax.Array], jax.Array], b: jax.Array) -> jax.Array:
+        return b  # the rotation vanishes, up to its derivatives
+
+    # Y (1 + K/2) (1 − K/2)⁻¹ = 2 Y (1 − K/2)⁻¹ − Y, equal to Y exp(K) to second order
+    half = jax.lax.custom_linear_solve(lambda z: z - z @ rotation / 2, vectors, solve, solve)
+    mixing = coupling @ rotation
+    within = jnp.where(apart, 0.0, perturbed + (mixing + mixing.T) / 2)
+    return 2 * half - vectors, within
 
 
 @frame.defjvp
-def _frame_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-    matrix, _, _, apart = primals
-    follower = frame(*primals)
+def _frame_jvp(
+    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    apart = primals[3]
+    follower, within = frame(*primals)
     perturbation = follower.T @ (tangents[0] @ follower)
-    rotation = response(follower.T @ (matrix @ follower), apart, -perturbation)
-    return follower, follower @ rotation
+    rotation = response(within, apart, -perturbation)
+    return (follower, within), (follower @ rotation, jnp.where(apart, 0.0, perturbation))
 
 
 @jax.custom_jvp
-def levels(matrix: jax.Array, energies: jax.Array, vectors: jax.Array, apart: jax.Array) -> jax.Array:
+def levels(matrix: jax.Array, perturbed: jax.Array, vectors: jax.Array, apart: jax.Array) -> jax.Array:
     """Eigenvalues (n,) that follow `matrix`; arguments as `frame`.
 
     The derivative of a degenerate level is that of its vectors' diagonal: exact for symmetric functions of the level.
     """
-    return energies
+    coupling = _coupling(perturbed, apart)
+    return jnp.diagonal(perturbed) + jnp.sum(coupling * response(perturbed, apart, coupling), axis=1)
 
 
 @levels.defjvp
 def _levels_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-    follower = frame(*primals)
+    follower, _ = frame(*primals)
     return levels(*primals), jnp.sum(follower * (tangents[0] @ follower), axis=0)
+
+
+def _coupling(perturbed: jax.Array, apart: jax.Array) -> jax.Array:
+    """Elements between blocks: zero, up to their derivatives."""
+    coupling = jnp.where(apart, perturbed, 0.0)
+    return coupling - stop_gradient(coupling)
 
 
 def response(within: Array, apart: Array, right: Array, shift: Array | float | None = None) -> jax.Array:

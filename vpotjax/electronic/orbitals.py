@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
-from vpotjax.electronic.frames import frame, levels, spectrum
+from vpotjax.electronic.frames import frame, in_eigenbasis, levels, spectrum
 from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser, real_orbitals
 from vpotjax.electronic.validation import flag, is_symmetric, require_electrons, require_matrices, require_positive
 
@@ -91,19 +91,19 @@ def solutions(
 
     def one_spin(fock: Array, nocc: Array) -> tuple[Any, ...]:
         matrix = orthogonal_fock(fock, transformation)
-        constants = spectrum(matrix)
-        energies, _ = constants
+        energies, vectors = spectrum(matrix)
+        constants = matrix, in_eigenbasis(matrix, vectors), vectors
         occupied = jnp.arange(len(energies)) < nocc
         gap = jnp.min(jnp.where(occupied, jnp.inf, energies)) - jnp.max(jnp.where(occupied, energies, -jnp.inf))
         is_open = (gap > CLOSED[energies.dtype] * jnp.max(jnp.abs(energies))) | (nocc == 0) | (nocc == count)
         apart = jnp.abs(energies[:, None] - energies[None, :]) > DEGENERATE
-        follower = frame(matrix, *constants, occupied[:, None] != occupied[None, :])
+        follower, within = frame(*constants, occupied[:, None] != occupied[None, :])
         symmetric = flag(is_symmetric(fock)).astype(fock.dtype)
         return (
-            symmetric * levels(matrix, *constants, apart),
-            symmetric * (transformation @ frame(matrix, *constants, apart)),
+            symmetric * levels(*constants, apart),
+            symmetric * (transformation @ frame(*constants, apart)[0]),
             transformation @ follower,
-            follower.T @ (matrix @ follower),
+            within,
             occupied,
             flag(symmetric == 1, is_open, nocc <= count, whole).astype(fock.dtype),
         )

@@ -9,7 +9,7 @@ from jax.scipy.linalg import solve_triangular
 
 from vpotjax._numerics import inverse_square_root, unit_padding
 from vpotjax._typing import Array
-from vpotjax.electronic.frames import frame, spectrum
+from vpotjax.electronic.frames import frame, in_eigenbasis, spectrum
 
 
 def orthogonaliser(overlap: Array, ao_mask: Array | None = None, threshold: float | None = None) -> jax.Array:
@@ -25,10 +25,8 @@ def orthogonaliser(overlap: Array, ao_mask: Array | None = None, threshold: floa
     else:
         values, vectors = spectrum(padded)
         kept = values >= threshold
-        follower = frame(padded, values, vectors, kept[:, None] != kept[None, :])
-        within = follower.T @ padded @ follower
-        both = kept[:, None] & kept[None, :]
-        root = inverse_square_root(jnp.where(both, within, jnp.diag(~kept).astype(within.dtype)))
+        follower, within = frame(padded, in_eigenbasis(padded, vectors), vectors, kept[:, None] != kept[None, :])
+        root = inverse_square_root(unit_padding(within, kept))
         matrix = (follower * kept) @ (root * kept)
     return matrix if ao_mask is None else matrix * jnp.asarray(ao_mask)[:, None]
 

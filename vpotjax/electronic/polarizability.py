@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vpotjax._checks import InputError, require_shape
+from vpotjax._numerics import congruence
 from vpotjax._typing import Array
 from vpotjax.electronic.frames import response
 from vpotjax.electronic.orbitals import Orbitals, solutions
@@ -73,7 +74,7 @@ def polarizability_of(
 
     def one_spin(spaces: Array, within: Array, occupied: Array, valid: Array) -> jax.Array:
         virtual_occupied = ~occupied[:, None] & occupied[None, :]
-        position = jnp.where(virtual_occupied, spaces.T @ (position_integrals @ spaces), 0.0)
+        position = jnp.where(virtual_occupied, congruence(spaces, position_integrals), 0.0)
         amplitudes = response(within, virtual_occupied, position, shift)
         if shift is not None:
             amplitudes = within @ amplitudes - amplitudes @ within

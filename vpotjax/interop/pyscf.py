@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vpotjax._checks import InputError
+from vpotjax._checks import InputError, require_shape
 from vpotjax.basis import ShellList, element_basis
 from vpotjax.molecule import Molecule
 
@@ -66,12 +67,7 @@ def reference_labels(
         InputError: the molecule is not closed-shell.
         RuntimeError: the calculation does not converge, even with the second-order solver.
     """
-    from pyscf import dft, scf
-
-    if molecule.spin:
-        raise InputError(f"spin is {molecule.spin}; reference labels are for closed shells, give spin=0.")
-    mol = to_pyscf(molecule, basis)
-    mf: Any = scf.RHF(mol) if xc == "hf" else dft.RKS(mol, xc=xc)
+    mf = _mean_field(molecule, basis, xc)
     if xc != "hf":
         mf.grids.level = grid_level
     if density_fit:
@@ -95,6 +91,60 @@ def reference_labels(
     if matrices:
         labels |= {"fock": fock, "overlap": overlap}
     return labels
+
+
+@dataclass(frozen=True)
+class DensityReport:
+    """How good a predicted density is, by PySCF.
+
+    Attributes:
+        energy: total energy functional of the density as it is, hartree.
+        energy_error: energy minus the converged one, hartree; ≥ 0 for Hartree–Fock with an idempotent density.
+        fock: F rebuilt from the density, (nao, nao), hartree.
+        cycles: of an SCF that starts from the density.
+        default_cycles: of an SCF that starts from PySCF's default guess.
+    """
+
+    energy: float
+    energy_error: float
+    fock: np.ndarray
+    cycles: int
+    default_cycles: int
+
+
+def density_report(molecule: Molecule, basis: str, density: np.ndarray, xc: str = "b3lyp") -> DensityReport:
+    """Total energy, Fock rebuild and SCF cycles from a density of a closed shell.
+
+    Args:
+        molecule: closed shell.
+        basis: name of the orbital basis.
+        density: P, (nao, nao), spin-summed, PySCF's AO order, without padding.
+        xc: functional; "hf" gives Hartree–Fock.
+
+    Raises:
+        InputError: an open shell; a density of the wrong shape or with another number of electrons.
+    """
+    mf = _mean_field(molecule, basis, xc)
+    density = np.asarray(density)
+    require_shape("density", density, (mf.mol.nao, mf.mol.nao))
+    electrons = float(np.sum(density * mf.get_ovlp()))
+    if abs(electrons - mf.mol.nelectron) > 1e-3:
+        raise InputError(f"density holds {electrons:.4f} electrons, not {mf.mol.nelectron}; check basis and order.")
+    potential = mf.get_veff(mf.mol, density)
+    energy, fock = float(mf.energy_tot(density, vhf=potential)), np.asarray(mf.get_fock(dm=density, vhf=potential))
+    mf.kernel(dm0=density)
+    fresh = _mean_field(molecule, basis, xc)
+    fresh.kernel()
+    return DensityReport(energy, energy - float(fresh.e_tot), fock, int(mf.cycles), int(fresh.cycles))
+
+
+def _mean_field(molecule: Molecule, basis: str, xc: str) -> Any:
+    from pyscf import dft, scf
+
+    if molecule.spin:
+        raise InputError(f"spin is {molecule.spin}; these calculations are for closed shells, give spin=0.")
+    mol = to_pyscf(molecule, basis)
+    return scf.RHF(mol) if xc == "hf" else dft.RKS(mol, xc=xc)
 
 
 def harmonic_hessian(molecule: Molecule, basis: str = "sto-3g") -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,157 @@
+"""Derivatives at degenerate levels, in F, S and in the geometry, against finite differences."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vpotjax as vp
+from tests.electronic.symmetric import GEOMETRIES, NAMES, OBSERVABLES, batch, hartree_fock, losses
+from tests.molecules import central_difference
+from vpotjax.model import baseline_fock
+
+STEP = 1e-3  # of the directions below, which are about 0.03 hartree or bohr long per element
+
+
+def directions(seed, shape):
+    rng = np.random.default_rng(seed)
+    matrices = 0.03 * rng.standard_normal((2, *shape))
+    return jnp.asarray(matrices)
+
+
+def symmetric_directions(seed, shape, mask):
+    change = directions(seed, shape)
+    change = change + jnp.swapaxes(change, -1, -2)
+    return change * mask[:, :, None] * mask[:, None, :]
+
+
+def check(along):
+    """First and mixed second derivatives of `along(t, s)`, (molecule, observable), by reverse mode."""
+
+    @jax.jit
+    def value(t):
+        return along(t, 0.0)
+
+    @jax.jit
+    def first(s):
+        return jax.jacrev(along, argnums=0)(0.0, s)
+
+    exact = np.asarray(first(0.0))
+    quotient = np.asarray(central_difference(value, STEP))
+    second = np.asarray(jax.jit(jax.jacrev(lambda s: jax.jacrev(along, argnums=0)(0.0, s)))(0.0))
+    second_quotient = np.asarray(central_difference(first, STEP))
+    for i, name in enumerate(NAMES):
+        for j, observable in enumerate(OBSERVABLES):
+            label = f"{observable} of {name}"
+            assert min(abs(exact[i, j]), abs(second[i, j])) > 1e-5, label
+            # What a training loss needs; the quotients of order step⁴ are good to 1e-8 of the function itself.
+            np.testing.assert_allclose(quotient[i, j], exact[i, j], rtol=1e-6, err_msg=label)
+            np.testing.assert_allclose(second_quotient[i, j], second[i, j], rtol=1e-4, err_msg=label)
+
+
+def per_molecule(function):
+    """`function` of one molecule's arrays over the batch, in one program."""
+    return lambda *arrays: jax.lax.map(lambda one: function(*one), arrays)
+
+
+@pytest.mark.parametrize(
+    "geometry", [g if g in GEOMETRIES[:2] else pytest.param(g, marks=pytest.mark.slow) for g in GEOMETRIES]
+)
+@pytest.mark.parametrize("what", ["F", "S"])
+def test_derivatives_in_fock_and_overlap(geometry, what):
+    fock, overlap, position = hartree_fock(geometry)
+    molecules = batch(geometry)
+    change, other = symmetric_directions(1, fock.shape, molecules.basis.ao_mask)
+    scale = (1.0, 0.0) if what == "F" else (0.0, 0.2)
+
+    def along(t, s):
+        moved = t * change + s * other
+        return per_molecule(losses)(molecules, fock + scale[0] * moved, overlap + scale[1] * moved, position)
+
+    check(along)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_derivatives_in_positions(geometry):
+    """F is the core Hamiltonian plus the screening of free atoms, which rotates with the molecule."""
+    molecules = batch(geometry)
+    change, other = directions(2, molecules.positions.shape)
+
+    def one(molecule, positions):
+        basis = molecule.basis
+        position = vp.position_integrals(basis, positions, jnp.zeros(3))
+        return losses(molecule, baseline_fock(basis, positions, "sap"), vp.overlap(basis, positions), position)
+
+    def along(t, s):
+        return per_molecule(one)(molecules, molecules.positions + t * change + s * other)
+
+    check(along)
+
+
+def test_polarizability_in_three_ways():
+    molecules = batch("symmetric")
+
+    def three(molecule, fock, overlap, position):
+        mask, nelec = molecule.basis.ao_mask, molecule.nelec
+
+        def dipole(field):
+            shifted = fock + jnp.einsum("x,xpq->pq", field, position)
+            density = vp.density_matrix(shifted, overlap, nelec, mask)
+            return vp.dipole(density, position, molecule.positions, molecule.basis.nuclear_charges)
+
+        closed = vp.polarizability(fock, overlap, position, nelec, mask)
+        finite = [central_difference(lambda t, e=e: dipole(t * e), 2e-4) for e in jnp.eye(3)]
+        return closed, jax.jacfwd(dipole)(jnp.zeros(3)), jnp.stack(finite, axis=1)
+
+    closed, forward, finite = jax.jit(per_molecule(three))(molecules, *hartree_fock("symmetric"))
+    assert np.all(np.abs(closed).max(axis=(1, 2)) > 1)
+    np.testing.assert_allclose(forward, closed, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(finite, closed, rtol=0, atol=1e-8)
+
+
+@functools.cache
+def nearly_metallic():
+    """F and S of benzene with the LUMOs pulled down to 1e-3 hartree above the HOMOs."""
+    index = NAMES.index("C6H6")
+    fock, overlap, _ = (array[index] for array in hartree_fock("symmetric"))
+    size = int(batch("symmetric").basis.ao_mask[index].sum())
+    fock, overlap = fock[:size, :size], overlap[:size, :size]
+    energies, coefficients = vp.eigh(fock, overlap)
+    lowered = jnp.where(jnp.arange(size) >= 21, energies - energies[21] + energies[20] + 1e-3, energies)
+    return overlap @ (coefficients * lowered) @ coefficients.T @ overlap, overlap
+
+
+@pytest.mark.parametrize("smearing", [5e-4, 5e-3])
+def test_smearing_at_a_small_gap(smearing):
+    fock, overlap = nearly_metallic()
+    fock = (fock + fock.T) / 2
+    change = np.random.default_rng(3).standard_normal((2, *fock.shape))
+    change = 2e-3 * (change + change.swapaxes(1, 2))
+    weights = np.random.default_rng(4).standard_normal(fock.shape)
+
+    @jax.jit
+    def along(t):
+        density = vp.density_matrix(fock + t * change[0], overlap + t * change[1], 42, smearing=smearing)
+        return jnp.sum(weights * density)
+
+    gradient = jax.jit(jax.grad(along))
+    exact, second = gradient(0.0), jax.grad(gradient)(0.0)
+    assert min(abs(exact), abs(second)) > 1e-3
+    step = 1e-3 if smearing > 1e-3 else 1e-4  # the occupations change within kT
+    np.testing.assert_allclose(central_difference(along, step), exact, rtol=1e-6)
+    np.testing.assert_allclose(central_difference(gradient, step), second, rtol=1e-4)
+
+
+def test_smearing_gives_fermi_occupations():
+    fock, overlap = nearly_metallic()
+    fock = (fock + fock.T) / 2
+    density = vp.density_matrix(fock, overlap, 42, smearing=2e-3)
+    energies, coefficients = vp.eigh(fock, overlap)
+    occupations = jnp.diagonal(coefficients.T @ overlap @ density @ overlap @ coefficients)
+    ratio = np.log(occupations / 2 / (1 - occupations / 2))[18:24]
+    # ln(f/(1 − f)) = (μ − ε)/kT is a line in ε; the smallest of these 1 − f is 1e-5.
+    np.testing.assert_allclose(np.diff(ratio), -np.diff(energies[18:24]) / 2e-3, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(jnp.trace(density @ overlap), 42, rtol=0, atol=1e-10)
