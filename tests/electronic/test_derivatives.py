@@ -13,6 +13,7 @@ from tests.molecules import central_difference
 from vpotjax.model import baseline_fock
 
 STEP = 1e-3  # of the directions below, which are about 0.03 hartree or bohr long per element
+STATIONARY = {("N2", "Mayer")}  # the bond order of a homonuclear molecule has no first derivative in F
 
 
 def directions(seed, shape):
@@ -42,13 +43,18 @@ def check(along):
     quotient = np.asarray(central_difference(value, STEP))
     second = np.asarray(jax.jit(jax.jacrev(lambda s: jax.jacrev(along, argnums=0)(0.0, s)))(0.0))
     second_quotient = np.asarray(central_difference(first, STEP))
+    wrong = []
     for i, name in enumerate(NAMES):
         for j, observable in enumerate(OBSERVABLES):
-            label = f"{observable} of {name}"
-            assert min(abs(exact[i, j]), abs(second[i, j])) > 1e-5, label
+            label = f"{observable} of {name}: {exact[i, j]}, {quotient[i, j]}, {second[i, j]}, {second_quotient[i, j]}"
             # What a training loss needs; the quotients of order step⁴ are good to 1e-8 of the function itself.
-            np.testing.assert_allclose(quotient[i, j], exact[i, j], rtol=1e-6, err_msg=label)
-            np.testing.assert_allclose(second_quotient[i, j], second[i, j], rtol=1e-4, err_msg=label)
+            stationary = (name, observable) in STATIONARY
+            first_agrees = np.isclose(quotient[i, j], exact[i, j], rtol=1e-6, atol=1e-9 if stationary else 0)
+            second_agrees = np.isclose(second_quotient[i, j], second[i, j], rtol=1e-4, atol=0)
+            smallest = min(abs(second[i, j]), 1.0 if stationary else abs(exact[i, j]))
+            if not (first_agrees and second_agrees and smallest > 1e-5):
+                wrong.append(label)
+    assert not wrong, "\n".join(wrong)
 
 
 def per_molecule(function):
@@ -57,10 +63,14 @@ def per_molecule(function):
 
 
 @pytest.mark.parametrize(
-    "geometry", [g if g in GEOMETRIES[:2] else pytest.param(g, marks=pytest.mark.slow) for g in GEOMETRIES]
+    ("what", "geometry"),
+    [
+        ("F", "symmetric"),
+        *(pytest.param("F", g, marks=pytest.mark.slow) for g in GEOMETRIES[1:]),
+        *(pytest.param("S", g, marks=pytest.mark.slow) for g in GEOMETRIES),
+    ],
 )
-@pytest.mark.parametrize("what", ["F", "S"])
-def test_derivatives_in_fock_and_overlap(geometry, what):
+def test_derivatives_in_fock_and_overlap(what, geometry):
     fock, overlap, position = hartree_fock(geometry)
     molecules = batch(geometry)
     change, other = symmetric_directions(1, fock.shape, molecules.basis.ao_mask)
@@ -151,7 +161,8 @@ def test_smearing_gives_fermi_occupations():
     density = vp.density_matrix(fock, overlap, 42, smearing=2e-3)
     energies, coefficients = vp.eigh(fock, overlap)
     occupations = jnp.diagonal(coefficients.T @ overlap @ density @ overlap @ coefficients)
-    ratio = np.log(occupations / 2 / (1 - occupations / 2))[18:24]
-    # ln(f/(1 − f)) = (μ − ε)/kT is a line in ε; the smallest of these 1 − f is 1e-5.
-    np.testing.assert_allclose(np.diff(ratio), -np.diff(energies[18:24]) / 2e-3, rtol=0, atol=1e-6)
+    frontier = slice(19, 23)  # two HOMOs and two LUMOs; the others are 50 kT away
+    ratio = np.log(occupations[frontier] / (2 - occupations[frontier]))
+    # ln(f/(1 − f)) = (μ − ε)/kT is a line in ε
+    np.testing.assert_allclose(np.diff(ratio), -np.diff(energies[frontier]) / 2e-3, rtol=0, atol=1e-8)
     np.testing.assert_allclose(jnp.trace(density @ overlap), 42, rtol=0, atol=1e-10)
