@@ -28,30 +28,20 @@ def symmetric_directions(seed, shape, mask):
     return change * mask[:, :, None] * mask[:, None, :]
 
 
-def check(along):
-    """First and mixed second derivatives of `along(t, s)`, (molecule, observable), by reverse mode."""
-
-    @jax.jit
-    def value(t):
-        return along(t, 0.0)
-
-    @jax.jit
-    def first(s):
-        return jax.jacrev(along, argnums=0)(0.0, s)
-
-    exact = np.asarray(first(0.0))
+def check(value, first, second):
+    """Compare derivatives, functions of t or s that give (molecule, observable), with finite differences."""
+    exact, mixed = np.asarray(first(0.0)), np.asarray(second(0.0))
     quotient = np.asarray(central_difference(value, STEP))
-    second = np.asarray(jax.jit(jax.jacrev(lambda s: jax.jacrev(along, argnums=0)(0.0, s)))(0.0))
-    second_quotient = np.asarray(central_difference(first, STEP))
+    mixed_quotient = np.asarray(central_difference(first, STEP))
     wrong = []
     for i, name in enumerate(NAMES):
         for j, observable in enumerate(OBSERVABLES):
-            label = f"{observable} of {name}: {exact[i, j]}, {quotient[i, j]}, {second[i, j]}, {second_quotient[i, j]}"
+            label = f"{observable} of {name}: {exact[i, j]}, {quotient[i, j]}, {mixed[i, j]}, {mixed_quotient[i, j]}"
             # What a training loss needs; the quotients of order step⁴ are good to 1e-8 of the function itself.
             stationary = (name, observable) in STATIONARY
             first_agrees = np.isclose(quotient[i, j], exact[i, j], rtol=1e-6, atol=1e-9 if stationary else 0)
-            second_agrees = np.isclose(second_quotient[i, j], second[i, j], rtol=1e-4, atol=0)
-            smallest = min(abs(second[i, j]), 1.0 if stationary else abs(exact[i, j]))
+            second_agrees = np.isclose(mixed_quotient[i, j], mixed[i, j], rtol=1e-4, atol=0)
+            smallest = min(abs(mixed[i, j]), 1.0 if stationary else abs(exact[i, j]))
             if not (first_agrees and second_agrees and smallest > 1e-5):
                 wrong.append(label)
     assert not wrong, "\n".join(wrong)
@@ -80,7 +70,10 @@ def test_derivatives_in_fock_and_overlap(what, geometry):
         moved = t * change + s * other
         return per_molecule(losses)(molecules, fock + scale[0] * moved, overlap + scale[1] * moved, position)
 
-    check(along)
+    def first(s):  # reverse mode through the loop over molecules
+        return jax.jacrev(along)(0.0, s)
+
+    check(jax.jit(lambda t: along(t, 0.0)), jax.jit(first), jax.jit(jax.jacrev(first)))
 
 
 @pytest.mark.slow
@@ -90,15 +83,24 @@ def test_derivatives_in_positions(geometry):
     molecules = batch(geometry)
     change, other = directions(2, molecules.positions.shape)
 
-    def one(molecule, positions):
-        basis = molecule.basis
-        position = vp.position_integrals(basis, positions, jnp.zeros(3))
-        return losses(molecule, baseline_fock(basis, positions, "sap"), vp.overlap(basis, positions), position)
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivative(order, t, s, weights):
+        def one(molecule, change, other):
+            def loss(t, s):
+                positions = molecule.positions + t * change + s * other
+                fock = baseline_fock(molecule.basis, positions, "sap")
+                position = vp.position_integrals(molecule.basis, positions, jnp.zeros(3))
+                return losses(molecule, fock, vp.overlap(molecule.basis, positions), position) @ weights
 
-    def along(t, s):
-        return per_molecule(one)(molecules, molecules.positions + t * change + s * other)
+            first = jax.grad(loss)
+            return (loss, first, jax.grad(first, argnums=1))[order](t, s)
 
-    check(along)
+        return per_molecule(one)(molecules, change, other)
+
+    def all_losses(order, t, s):  # one after the other: all at once would take six times the memory
+        return jnp.stack([derivative(order, t, s, weights) for weights in jnp.eye(len(OBSERVABLES))], axis=1)
+
+    check(lambda t: all_losses(0, t, 0.0), lambda s: all_losses(1, 0.0, s), lambda s: all_losses(2, 0.0, s))
 
 
 def test_polarizability_in_three_ways():
