@@ -16,15 +16,14 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import resource
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.integrals import QM7, SINGLE_THREAD, interleaved, molecules_of
+from benchmarks.integrals import QM7, molecules_of
+from benchmarks.runs import interleaved, resumed
 from benchmarks.structures import alkane
 
 SIZES = [(32, 40), (32, 80), (32, 160), (32, 320), (8, 160), (128, 160)]
@@ -255,17 +254,7 @@ def main(partial: Path = Path("electronic.partial.json"), output: Path = Path("e
         partial: finished runs, so that a run can be resumed.
         output: the tables.
     """
-    results: dict[str, dict[str, Any]] = json.loads(partial.read_text()) if partial.exists() else {}
-    for run in all_runs():
-        if " ".join(run) in results:
-            continue
-        command = [sys.executable, "-m", "benchmarks.electronic", *run]
-        done = subprocess.run(command, env=os.environ | SINGLE_THREAD, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(run)} failed:\n{done.stderr[-2000:]}")
-        results[" ".join(run)] = json.loads(done.stdout.strip().splitlines()[-1])
-        partial.write_text(json.dumps(results, indent=1))
-        print(" ".join(run), flush=True)
+    results = resumed("benchmarks.electronic", all_runs(), partial)
     tables = report(results)
     output.write_text(tables)
     print(tables)

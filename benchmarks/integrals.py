@@ -9,37 +9,20 @@ Finished cases are kept in --partial and not run again. The 32 QM7 molecules nee
 from __future__ import annotations
 
 import json
-import os
 import resource
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NPROC": "1"}
+from benchmarks.runs import interleaved, resumed
+
 MOLECULES = ["H2O", "C6H6", "aspirin", "C20H42", "QM7"]
 BASES = ["sto-3g", "def2-svp", "def2-tzvp"]
 QM7 = Path(__file__).parents[2] / "shared" / "data" / "qm7.extxyz.gz"
 SCALING_CARBONS = [2, 4, 8, 16, 31, 62]
 ORIGIN = (0.0, 0.0, 0.0)
-
-
-def interleaved(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each function, called in turn."""
-    import jax
-
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        jax.block_until_ready(function())
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            jax.block_until_ready(function())
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def operators() -> dict[str, Callable[..., Any]]:
@@ -329,18 +312,7 @@ def main(partial: Path = Path("integrals.partial.json"), output: Path = Path("in
         partial: finished cases, so that a run can be resumed.
         output: the tables.
     """
-    results: dict[str, dict[str, Any]] = json.loads(partial.read_text()) if partial.exists() else {}
-    for run in all_runs():
-        if " ".join(run) in results:
-            continue
-        command = [sys.executable, "-m", "benchmarks.integrals", *run]
-        settings = {} if run[0] == "compile" else SINGLE_THREAD
-        done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(run)} failed:\n{done.stderr[-2000:]}")
-        results[" ".join(run)] = json.loads(done.stdout.strip().splitlines()[-1])
-        partial.write_text(json.dumps(results, indent=1))
-        print(" ".join(run), flush=True)
+    results = resumed("benchmarks.integrals", all_runs(), partial, all_cores=("compile",))
     from benchmarks.integrals_report import report
 
     tables = report({kind: [r for key, r in results.items() if key.split()[0] == kind] for kind in RUNS})
