@@ -121,7 +121,6 @@ def pyscfad_routes(molecules: list[Any], basis: str, arrays: tuple[Any, ...]) ->
     """Loss gradients by PySCFAD, molecule by molecule; see the head of this file."""
     import jax
     import jax.numpy as jnp
-    import numpy as np
     from pyscfad import gto
     from pyscfad.ml.scf import hf
 
@@ -170,9 +169,6 @@ def pyscfad_routes(molecules: list[Any], basis: str, arrays: tuple[Any, ...]) ->
         constants = tuple(map(jnp.asarray, (mole.intor("int1e_ovlp"), mole.intor("int1e_r"), nuclear)))
         function = functools.partial(closed, mf=mean_field(i), nocc=mole.nelectron // 2, targets=zero_targets(mole.nao))
         programs.append((jax.jit(jax.grad(lambda f, c, g=function: g(f, constants=c))), fock, constants))
-    np.testing.assert_allclose(  # both routes agree with each other where no levels are degenerate
-        programs[0][0](*programs[0][1:]), published_loop()[0], rtol=0, atol=1e-2
-    )
     return {
         "PySCFAD": published_loop,
         "PySCFAD, jitted": lambda: [program(fock, constants) for program, fock, constants in programs],

@@ -9,7 +9,7 @@ from ase.build import molecule as ase_molecule
 from pyscf import scf
 
 import vpotjax as vp
-from tests.electronic.symmetric import NAMES, OBSERVABLES, at, batch, hartree_fock, losses
+from tests.electronic.symmetric import NAMES, at, batch, hartree_fock
 from tests.molecules import central_difference, g2, pyscf_mole
 from vpotjax.electronic.comparison import eigenbasis_alignment, fock_with_levels, projected_fock
 from vpotjax.electronic.multipoles import quadrupole
@@ -262,8 +262,3 @@ def test_float32():
     np.testing.assert_allclose(orbitals.density, exact.density, rtol=0, atol=2e-5)  # 1e-5 and the condition of S
     alpha = polarizability_of(exact, position)
     np.testing.assert_allclose(polarizability_of(orbitals, single[2]), alpha, rtol=0, atol=1e-5 * float(alpha.max()))
-
-
-def test_losses_of_this_file_cover_every_observable():
-    one = jax.tree.map(lambda a: a[1], batch("symmetric"))
-    assert losses(one, *(a[1] for a in hartree_fock("symmetric"))).shape == (len(OBSERVABLES),)
