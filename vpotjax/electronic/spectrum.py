@@ -13,6 +13,8 @@ from vpotjax._typing import Array
 def homo_lumo_gap(mo_energies: Array, nelec: Array | int) -> jax.Array:
     """ε_LUMO − ε_HOMO, () in hartree; nan where there is no such level.
 
+    Where HOMO or LUMO is degenerate the gap has no derivative; what JAX gives is that of one member of the level.
+
     Args:
         mo_energies: (nmo,) ascending, hartree.
         nelec: number of electrons, even; may be traced.
