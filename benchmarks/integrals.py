@@ -57,20 +57,6 @@ def molecules_of(name: str) -> list[Any]:
     return [Molecule.from_ase(atoms) for i, atoms in enumerate(iread(QM7)) if i % 220 == 7][:32]
 
 
-def libcint_gradient(mole: Any, weights: Any) -> Any:
-    """∂ tr(W V)/∂R from PySCF's derivative integrals, (natm, 3)."""
-    import numpy as np
-
-    bra = mole.intor("int1e_ipnuc")
-    gradient = np.zeros((mole.natm, 3))
-    for atom, (_, _, start, stop) in enumerate(mole.aoslice_by_atom()):
-        with mole.with_rinv_at_nucleus(atom):
-            bra_atom = mole.intor("int1e_iprinv")
-        gradient[atom] -= 2 * np.einsum("xpq,pq->x", bra[:, start:stop], weights[start:stop])
-        gradient[atom] -= 2 * mole.atom_charge(atom) * np.einsum("xpq,pq->x", bra_atom, weights)
-    return gradient
-
-
 def per_nucleus(mole: Any) -> list[Any]:
     """libcint's terms of V."""
     terms = []
@@ -103,6 +89,7 @@ def run_case(name: str, basis_name: str) -> dict[str, Any]:
     import numpy as np
 
     import vpotjax as vp
+    from tests.integrals.reference import reference_gradient
     from vpotjax.interop.pyscf import to_pyscf
 
     jax.config.update("jax_enable_x64", True)
@@ -139,7 +126,9 @@ def run_case(name: str, basis_name: str) -> dict[str, Any]:
         if task in LIBCINT:
             functions["libcint"] = lambda t=task: [mole.intor(n) for mole in moles for n in LIBCINT[t]]
         elif task == "gradient":
-            functions["libcint"] = lambda: [libcint_gradient(m, weights[: m.nao, : m.nao]) for m in moles]
+            functions["libcint"] = lambda: [
+                reference_gradient(m, "external_potential", weights[: m.nao, : m.nao]) for m in moles
+            ]
         else:
             functions["libcint"] = lambda: [per_nucleus(mole) for mole in moles]
         if one and task in ("V", "gradient"):

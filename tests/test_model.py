@@ -11,8 +11,8 @@ import pytest
 import vpotjax as vp
 from tests.molecules import central_difference, g2, random_rotation
 from vpotjax.conventions import block_diagonal, rotation_matrices
-from vpotjax.model import Model, ModelConfig, fock_from_features, initial_parameters, observables, prepare
-from vpotjax.operators.features import feature_statistics
+from vpotjax.model import Model, ModelConfig, initial_parameters, matrix_from_features, observables, prepare
+from vpotjax.operators.features import feature_statistics, matrix_count
 
 CONFIG = ModelConfig(
     species=(1, 6, 7, 8),
@@ -26,7 +26,8 @@ CONFIG = ModelConfig(
 MOLECULES = ["CH4", "C6H6", "CH3CONH2"]
 
 
-LIGHT = dataclasses.replace(CONFIG, potential_basis="6-31g")  # no d functions: compiles fast where gradients are taken
+# No d functions and one kind of power: compiles fast where gradients are taken.
+LIGHT = dataclasses.replace(CONFIG, potential_basis="6-31g", power_kinds=("metric",))
 
 
 @functools.cache
@@ -35,7 +36,7 @@ def random_model(config=CONFIG) -> Model:
     config = dataclasses.replace(config, baseline="sap")
     batch = config.batch([g2(name) for name in MOLECULES])
     prepared = jax.jit(lambda b: jax.lax.map(lambda m: prepare(m, config), b))(jax.tree.map(jnp.asarray, batch))
-    kinds, count = np.asarray(prepared.kinds), config.power_order + 1
+    kinds, count = np.asarray(prepared.kinds), matrix_count(config.inputs, config.power_order)
     statistics = {k: feature_statistics(x, kinds, config.species, count) for k, x in prepared.features.items()}
     params = initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), 0)
     leaves, tree = jax.tree.flatten(params)
@@ -126,27 +127,36 @@ def test_fock_is_hermitian_and_zero_on_padding():
     assert not np.any(fock[9:])
 
 
+@jax.jit
+def light_loss(positions, params, example, weights):
+    """A scalar of all observables of the light model."""
+    moved_example = dataclasses.replace(example, positions=positions)
+    o = dataclasses.replace(random_model(LIGHT), params=params)(moved_example)
+    energies = jnp.sum(jnp.where(example.bases["orbital"].ao_mask, o.mo_energies, 0.0) ** 3)
+    return energies + jnp.vdot(weights[0], o.dipole) + jnp.vdot(weights, o.polarizability)
+
+
+light_gradient = jax.jit(jax.grad(light_loss, argnums=(0, 1)))
+LOSS_WEIGHTS = np.random.default_rng(3).standard_normal((3, 3))
+
+
+def light_example(name, padded=True):
+    shape = vp.batching.batch_shape(LIGHT.batch([g2("C6H6"), g2("CH3CONH2")])) if padded else None
+    return jax.tree.map(jnp.asarray, LIGHT.batch([g2(name)], shape)[0])
+
+
 def test_padded_equals_unpadded_in_values_and_gradients():
-    model, molecule = random_model(LIGHT), g2("CH3CONH2")
-    padded_shape = vp.batching.batch_shape(model.config.batch([g2("C6H6"), g2("CH3CONH2"), g2("trans-butane")]))
+    params, natm = random_model(LIGHT).params, g2("CH3CONH2").natm
     results = []
-    for shape in (None, padded_shape):
-        example = jax.tree.map(jnp.asarray, model.config.batch([molecule], shape)[0])
-
-        @jax.jit
-        def total(positions, params, example=example):
-            moved_example = dataclasses.replace(example, positions=positions)
-            o = dataclasses.replace(model, params=params)(moved_example)
-            mask = example.bases["orbital"].ao_mask
-            energies = jnp.sum(jnp.where(mask, o.mo_energies, 0.0) ** 2)
-            return energies + jnp.sum(o.dipole**2) + jnp.sum(o.polarizability**2)
-
-        value, gradients = jax.value_and_grad(total, argnums=(0, 1))(example.positions, model.params)
-        results.append((value, gradients[0][: molecule.natm], gradients[1]))
+    for padded in (False, True):
+        example = light_example("CH3CONH2", padded)
+        arguments = (example.positions, params, example, LOSS_WEIGHTS)
+        results.append((light_loss(*arguments), *light_gradient(*arguments)))
     (value, position_gradient, parameter_gradient), (padded, padded_position, padded_parameter) = results
     assert np.abs(position_gradient).max() > 1e-2
     np.testing.assert_allclose(padded, value, rtol=1e-11)  # another order of summation
-    np.testing.assert_allclose(padded_position, position_gradient, rtol=1e-7, atol=1e-8)  # the same, through S⁻¹
+    # the same, through S⁻¹
+    np.testing.assert_allclose(padded_position[:natm], position_gradient, rtol=1e-7, atol=1e-8)
     for a, b in zip(jax.tree.leaves(parameter_gradient), jax.tree.leaves(padded_parameter), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-7, atol=1e-8)
 
@@ -154,23 +164,16 @@ def test_padded_equals_unpadded_in_values_and_gradients():
 @pytest.mark.parametrize("name", ["CH4", "C6H6"])
 def test_chain_agrees_with_finite_differences(name):
     """At symmetric molecules with degenerate levels, in one network weight and in one nuclear position."""
-    model, molecule = random_model(LIGHT), g2(name)
-    shape = vp.batching.batch_shape(model.config.batch([g2("C6H6"), g2("CH3CONH2")]))
-    example = jax.tree.map(jnp.asarray, model.config.batch([molecule], shape)[0])
-    mask, weights = example.bases["orbital"].ao_mask, np.random.default_rng(3).standard_normal((3, 3))
+    params, example = random_model(LIGHT).params, light_example(name)
 
-    @jax.jit
     def loss(weight, position):
-        params = jax.tree.map(lambda leaf: leaf, model.params)
-        linear = params["raw-0"]["params"]["linear_1-"]
-        params["raw-0"]["params"]["linear_1-"] = linear.at[5, 0, 0].add(weight)  # hydrogen–carbon, s with p
-        o = dataclasses.replace(model, params=params)(
-            dataclasses.replace(example, positions=example.positions.at[1, 0].add(position))
-        )
-        energies = jnp.sum(jnp.where(mask, o.mo_energies, 0.0) ** 3)
-        return energies + jnp.vdot(weights[0], o.dipole) + jnp.vdot(weights, o.polarizability)
+        linear = params["metric-0"]["params"]["map"]["linear_1-"].at[5, 0, 0].add(weight)  # hydrogen–carbon, s with p
+        own = params["metric-0"]["params"]
+        moved_params = {"metric-0": {"params": {**own, "map": {**own["map"], "linear_1-": linear}}}}
+        return light_loss(example.positions.at[1, 0].add(position), moved_params, example, LOSS_WEIGHTS)
 
-    exact = jax.grad(loss, argnums=(0, 1))(0.0, 0.0)
+    in_positions, in_params = light_gradient(example.positions, params, example, LOSS_WEIGHTS)
+    exact = in_params["metric-0"]["params"]["map"]["linear_1-"][5, 0, 0], in_positions[1, 0]
     assert min(abs(float(e)) for e in exact) > 1e-3
     # 1e-6 is what AD against finite differences must reach; the quotient itself is good to about 1e-8.
     np.testing.assert_allclose(central_difference(lambda t: loss(t, 0.0)), exact[0], rtol=1e-6)
@@ -182,8 +185,9 @@ def test_features_and_fock_separate_cleanly():
     from vpotjax.model import normalise
 
     model = random_model()
-    prepared = prepare(jax.tree.map(jnp.asarray, model.config.batch([g2("CH4")])[0]), model.config)
-    split = fock_from_features(model.config, model.params, normalise(prepared, model.statistics, "float64"))
+    molecule = jax.tree.map(jnp.asarray, model.config.batch([g2("CH4")])[0])
+    prepared = jax.jit(prepare, static_argnums=1)(molecule, model.config)
+    split = matrix_from_features(model.config, model.params, normalise(prepared, model.statistics, "float64"))
     np.testing.assert_allclose(split, model.fock(prepared), rtol=0, atol=1e-13)  # the same operations
 
 

@@ -19,6 +19,7 @@ from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.batching import Batch, BatchShape, pad_batch
+from vpotjax.electronic.density import density_matrix
 from vpotjax.electronic.multipoles import dipole
 from vpotjax.electronic.orbitals import orbitals
 from vpotjax.electronic.polarizability import polarizability_of
@@ -28,12 +29,15 @@ from vpotjax.integrals.multipole import position_integrals
 from vpotjax.integrals.nuclear_attraction import external_potential, screened_potential
 from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
-from vpotjax.operators.blocks import Irrep, ShellLayout, ao_matrix, irreps, shell_layout
-from vpotjax.operators.features import FeatureStatistics, normalised, pair_type_count, pair_types, potential_features
-from vpotjax.operators.matrix_power import check_power
+from vpotjax.operators.blocks import Irrep, ShellLayout, ao_matrix, atom_pair_blocks, irreps, shell_layout
+from vpotjax.operators.external_potential import POTENTIALS, check_operators, operator_matrices, pair_cutoff
+from vpotjax.operators.features import FeatureStatistics, normalised, operator_features, pair_type_count, pair_types
+from vpotjax.operators.matrix_power import check_power, lowdin
 
 BASELINES = ("sap", "core", "zero")
 PRECISIONS = ("float32", "float64")
+NETWORKS = ("linear", "gated", "matrix-power")
+TARGETS = ("fock", "density")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +51,18 @@ class ModelConfig:
         power_order: highest power of V.
         power_kinds: products of V, see `potential_powers`.
         members: networks for each kind of product; F is the mean of the matrices of all networks.
-        baseline: what the network corrects: "sap" (T + superposition of atomic potentials), "core" (T + V) or "zero".
+        baseline: what the network corrects: "sap" (T + superposition of atomic potentials), "core" (T + V) or "zero";
+            with the target "density", the density of that Fock matrix.
         hidden: widths of the MLP of the pair's invariants.
         gated: channels per irrep that the MLP gates.
         precision: of the network, "float32" or "float64"; integrals and eigenproblem keep that of the positions.
+        network: "linear", "gated" (by invariants), or "matrix-power" (gated, with hidden operators of `MatrixPower`).
+        target: what is predicted, "fock" (F) or "density" (P).
+        inputs: operators whose blocks are features, see `operator_matrices`; of potentials the powers.
+        cutoff: in bohr, of the potential's nuclei and of pairs of atoms; None for none.
+        layers, channels, shells: of `MatrixPower`.
+        product_precision: of its matrix products, "float32", "float64" or "bfloat16".
+        checkpoint: whether its layers are recomputed in reverse mode, which saves memory.
     """
 
     species: tuple[int, ...]
@@ -63,18 +75,36 @@ class ModelConfig:
     hidden: tuple[int, ...] = (64, 64)
     gated: int = 8
     precision: str = "float32"
+    network: str = "gated"
+    target: str = "fock"
+    inputs: tuple[str, ...] = ("overlap", "external")
+    cutoff: float | None = None
+    layers: int = 3
+    channels: int = 8
+    shells: int = 4
+    product_precision: str = "float32"
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
-        if self.baseline not in BASELINES:
-            raise InputError(f"baseline is {self.baseline!r}; give one of {', '.join(BASELINES)}.")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}.")
+        for name, allowed in (
+            ("baseline", BASELINES),
+            ("precision", PRECISIONS),
+            ("network", NETWORKS),
+            ("target", TARGETS),
+            ("product_precision", (*PRECISIONS, "bfloat16")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(allowed)}.")
+        for name in ("members", "layers", "channels", "shells", "gated"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
+        if self.cutoff is not None and not self.cutoff > 0:
+            raise InputError(f"cutoff is {self.cutoff}; give a length in bohr, or None.")
+        check_operators(self.inputs)
         if not self.power_kinds:
             raise InputError("power_kinds is empty; give at least one kind of product of V.")
         for kind in self.power_kinds:
             check_power(self.power_order, kind)
-        if self.members < 1:
-            raise InputError(f"members is {self.members}; give at least 1.")
         for name in (self.orbital_basis, self.potential_basis):
             shell_layout(name, self.species)
 
@@ -97,8 +127,9 @@ class Prepared:
 
     Attributes:
         features: by kind of power and irrep, (natm, natm, channels, 2λ+1), not normalised.
+        operators: of `MatrixPower`, (count, natm, natm, width, width); None for the other networks.
         kinds: (natm, natm), see `pair_types`.
-        baseline: F before the network's correction, (nao, nao), hartree.
+        baseline: F (or P) before the network's correction, (nao, nao), hartree.
         overlap: S, (nao, nao).
         position: r about the origin, (3, nao, nao), bohr.
         positions: (natm, 3), bohr.
@@ -107,6 +138,7 @@ class Prepared:
     """
 
     features: dict[str, dict[Irrep, jax.Array]]
+    operators: Array | None
     kinds: Array
     baseline: Array
     overlap: Array
@@ -140,15 +172,30 @@ def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
     orbital, potential = molecule.bases["orbital"], molecule.bases["potential"]
     positions = jnp.asarray(molecule.positions)
     target_layout, layout = config.layouts()
-    matrices = external_potential(potential, positions), overlap(potential, positions)
-    order, wanted = config.power_order, irreps(target_layout)
+    matrices = operator_matrices(potential, positions, config.inputs, config.cutoff)
+    metric = matrices["overlap"] if "overlap" in matrices else overlap(potential, positions)
+    near = pair_cutoff(positions, config.cutoff)
+    features = {
+        kind: operator_features(
+            potential, matrices, metric, layout, config.power_order, kind, irreps(target_layout), near
+        )
+        for kind in config.power_kinds
+    }
+    operators = None
+    if config.network == "matrix-power":
+        by_rank = sorted(set(matrices) - {"overlap"}, key=lambda name: name in POTENTIALS)  # a potential comes last
+        orthogonal = lowdin(jnp.stack([matrices[n] for n in by_rank]), metric, jnp.asarray(potential.ao_mask))
+        operators = atom_pair_blocks(orthogonal, potential, layout) * near[:, :, None, None]
+    own = overlap(orbital, positions)
+    baseline = baseline_fock(orbital, positions, config.baseline)
+    if config.target == "density" and config.baseline != "zero":
+        baseline = density_matrix(baseline, own, molecule.nelec, jnp.asarray(orbital.ao_mask))
     return Prepared(
-        features={
-            kind: potential_features(potential, *matrices, layout, order, kind, wanted) for kind in config.power_kinds
-        },
+        features=features,
+        operators=operators,
         kinds=pair_types(molecule.numbers, config.species),
-        baseline=baseline_fock(orbital, positions, config.baseline),
-        overlap=overlap(orbital, positions),
+        baseline=baseline,
+        overlap=own,
         position=position_integrals(orbital, positions, jnp.zeros(3, positions.dtype)),
         positions=positions,
         nelec=jnp.asarray(molecule.nelec),
@@ -180,10 +227,34 @@ class Model:
 
     def fock(self, prepared: Prepared) -> jax.Array:
         """Predicted F, (nao, nao), hartree, symmetric; zero on padding."""
-        return fock_from_features(self.config, self.params, normalise(prepared, self.statistics, self.config.precision))
+        self._require("fock")
+        return self._matrix(prepared)
+
+    def density(self, prepared: Prepared, *, idempotent: bool = False) -> jax.Array:
+        """Predicted P, (nao, nao), symmetric; zero on padding.
+
+        Args:
+            prepared: from `prepare`.
+            idempotent: return the density of the most occupied natural orbitals instead: N-representable, with
+                tr PS = nelec and PSP = 2P. It is differentiable like `density_matrix`.
+        """
+        self._require("density")
+        density = self._matrix(prepared)
+        if not idempotent:
+            return density
+        occupation = prepared.overlap @ density @ prepared.overlap
+        return density_matrix(-occupation, prepared.overlap, prepared.nelec, prepared.basis.ao_mask)
+
+    def _matrix(self, prepared: Prepared) -> jax.Array:
+        normalised_inputs = normalise(prepared, self.statistics, self.config.precision)
+        return matrix_from_features(self.config, self.params, normalised_inputs)
+
+    def _require(self, target: str) -> None:
+        if self.config.target != target:
+            raise InputError(f"the model's target is {self.config.target!r}, not {target!r}; train one for that.")
 
     def __call__(self, molecule: Batch) -> Observables:
-        """The whole chain for one molecule of a batch that `config.batch` made."""
+        """The whole chain for one molecule of a batch that `config.batch` made; the target must be "fock"."""
         prepared = prepare(molecule, self.config)
         return observables(self.fock(prepared), prepared)
 
@@ -191,8 +262,9 @@ class Model:
         """Observables of molecules, padded, with a leading batch axis.
 
         Raises:
-            InputError: an element that the model was not trained on, or an open shell.
+            InputError: an element that the model was not trained on, an open shell, or a model of P.
         """
+        self._require("fock")
         for molecule in molecules:
             if molecule.spin or molecule.nelec % 2:
                 raise InputError(f"{molecule.formula} has spin {molecule.spin}; the model is for closed shells.")
@@ -208,32 +280,50 @@ def _predict(model: Model, batch: Batch) -> Observables:
 def network(config: ModelConfig) -> Any:
     """The Flax module of `config`: FockMap on normalised features."""
     from vpotjax.nn.fock_map import FockMap
+    from vpotjax.nn.matrix_power import MatrixPower
 
-    return FockMap(config.layouts()[0], pair_type_count(config.species), config.hidden, config.gated)
+    layout, potential_layout = config.layouts()
+    species = len(config.species)
+    power = None
+    if config.network == "matrix-power":
+        power = MatrixPower(
+            potential_layout,
+            species,
+            config.layers,
+            config.channels,
+            config.shells,
+            precision=config.product_precision,
+            checkpoint=config.checkpoint,
+        )
+    gated = 0 if config.network == "linear" else config.gated
+    return FockMap(layout, species, pair_type_count(config.species), config.hidden, gated, power)
 
 
 def normalise(prepared: Prepared, statistics: dict[str, FeatureStatistics], precision: str) -> Prepared:
-    """`prepared` with normalised features in the precision of the network: what `fock_from_features` takes."""
+    """`prepared` with normalised features in the precision of the network: what `matrix_from_features` takes."""
     features = {kind: normalised(x, prepared.kinds, statistics[kind]) for kind, x in prepared.features.items()}
-    return dataclasses.replace(prepared, features=jax.tree.map(lambda x: x.astype(precision), features))
+    cast = jax.tree.map(lambda x: x.astype(precision), (features, prepared.operators))
+    return dataclasses.replace(prepared, features=cast[0], operators=cast[1])
 
 
-def fock_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> jax.Array:
-    """F, (nao, nao), hartree, from normalised features; for training loops, which normalise once.
+def matrix_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> jax.Array:
+    """F in hartree, or P, (nao, nao), from normalised features; for training loops, which normalise once.
 
     Args:
         config: of the model.
-        params: of the networks by name; F is the mean of those that are there.
+        params: of the networks by name; the result is the mean of those that are there.
         inputs: from `normalise`.
     """
     flax_module = network(config)
     kinds = config.networks()
-    blocks = [flax_module.apply(params[name], inputs.features[kinds[name]], inputs.kinds) for name in params]
-    return fock_from_blocks(jnp.mean(jnp.stack(blocks), axis=0), inputs, config)
+    blocks = [
+        flax_module.apply(params[name], inputs.features[kinds[name]], inputs.kinds, inputs.operators) for name in params
+    ]
+    return matrix_from_blocks(jnp.mean(jnp.stack(blocks), axis=0), inputs, config)
 
 
-def fock_from_blocks(blocks: Array, inputs: Prepared, config: ModelConfig) -> jax.Array:
-    """F, (nao, nao), hartree, from the blocks (natm, natm, width, width) of a network's correction."""
+def matrix_from_blocks(blocks: Array, inputs: Prepared, config: ModelConfig) -> jax.Array:
+    """F or P, (nao, nao), from the blocks (natm, natm, width, width) of a network's correction."""
     correction = ao_matrix(blocks, inputs.basis, config.layouts()[0])
     total = jnp.asarray(inputs.baseline) + correction.astype(inputs.baseline.dtype)
     return (total + total.T) / 2
@@ -263,10 +353,12 @@ def map_batch(function: Callable[..., T], batch: Any, *rest: Any) -> T:
 
 def initial_parameters(config: ModelConfig, prepared: Prepared, seed: int) -> dict[str, Any]:
     """Random parameters of every network; `prepared` is of any one molecule, for the sizes."""
-    features = jax.tree.map(lambda value: jnp.zeros(value.shape, config.precision), prepared.features)
+    features, operators = jax.tree.map(
+        lambda value: jnp.zeros(value.shape, config.precision), (prepared.features, prepared.operators)
+    )
     flax_module, pairs, names = network(config), jnp.asarray(prepared.kinds), config.networks()
     keys = jax.random.split(jax.random.key(seed), len(names))
     return {
-        name: flax_module.init(key, features[kind], pairs)
+        name: flax_module.init(key, features[kind], pairs, operators)
         for key, (name, kind) in zip(keys, names.items(), strict=True)
     }

@@ -32,6 +32,8 @@ def by_scipy(potential, metric, k, kind):
     if kind == "metric":
         return potential @ np.linalg.matrix_power(np.linalg.inv(metric) @ potential, k - 1)
     root = scipy.linalg.fractional_matrix_power(metric, -0.5)
+    if kind == "rational":
+        return np.linalg.inv(np.eye(len(metric)) - root @ potential @ root / 4.0**k)
     return np.linalg.matrix_power(root @ potential @ root, k)
 
 

@@ -72,6 +72,7 @@ def reference_labels(
         mf.grids.level = grid_level
     if density_fit:
         mf = mf.density_fit()
+        mf.with_df.build()  # or PySCF integrates anew for every Coulomb matrix when there is no exchange
     mf.conv_tol = 1e-10
     mf.kernel()
     if not mf.converged:

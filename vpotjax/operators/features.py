@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,41 +13,54 @@ from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.operators.blocks import Coupled, Irrep, ShellLayout, atom_pair_blocks, couple
+from vpotjax.operators.external_potential import POTENTIALS
 from vpotjax.operators.matrix_power import potential_powers
 
 SCALAR = Irrep(0, 1)
 ROUNDING = 1e-8  # of the largest scalar of the same power of V
 
 
-def potential_features(
+def operator_features(
     basis: Basis,
-    potential: Array,
+    operators: Mapping[str, Array],
     overlap: Array,
     layout: ShellLayout,
     order: int,
     kind: str,
     wanted: Iterable[Irrep],
+    near: Array,
 ) -> dict[Irrep, jax.Array]:
-    """Overlap and powers of V in `basis`, coupled: by irrep (natm, natm, (order + 1) · channels, 2λ+1).
+    """Operators and powers of the potentials among them, coupled: by irrep (natm, natm, channels, 2λ+1).
 
-    The overlap is the power zero of V as an operator. The scalars get one more channel, 1 on site and 0 off site: the
-    constant that symmetry allows.
+    Channels run over operators (see `matrix_count`), then shells. The overlap is the power zero of V as an operator.
+    The scalars get one more channel, 1 on site and 0 off site: the constant that symmetry allows.
 
     Args:
-        basis: in which V is represented.
-        potential, overlap: V and S in that basis, (nao, nao).
+        basis: in which the operators are represented.
+        operators: see `operator_matrices`.
+        overlap: S in that basis, (nao, nao).
         layout: that holds the basis.
         order, kind: see `potential_powers`.
         wanted: irreps to make.
+        near: factor of each pair of atoms, (natm, natm), see `pair_cutoff`.
     """
-    powers = potential_powers(potential, overlap, order, kind, jnp.asarray(basis.ao_mask))
-    operators = jnp.concatenate([overlap[None], powers])
+    mask = jnp.asarray(basis.ao_mask)
+    matrices = [
+        potential_powers(matrix, overlap, order, kind, mask) if name in POTENTIALS else jnp.asarray(matrix)[None]
+        for name, matrix in operators.items()
+    ]
+    blocks = atom_pair_blocks(jnp.concatenate(matrices), basis, layout) * near[:, :, None, None]
     features = {}
-    for irrep, x in couple(atom_pair_blocks(operators, basis, layout), layout, wanted).items():
+    for irrep, x in couple(blocks, layout, wanted).items():
         features[irrep] = jnp.concatenate(list(x), axis=-2)
     onsite = jnp.eye(basis.natm, dtype=features[SCALAR].dtype)[:, :, None, None]
     features[SCALAR] = jnp.concatenate([features[SCALAR], onsite], axis=-2)
     return features
+
+
+def matrix_count(names: Sequence[str], order: int) -> int:
+    """How many matrices `operator_features` makes channels of."""
+    return sum(order if name in POTENTIALS else 1 for name in names)
 
 
 def pair_types(numbers: Array, species: Sequence[int]) -> jax.Array:
@@ -104,7 +117,7 @@ def feature_statistics(
         features: (nbatch, natm, natm, channels, 2λ+1) by irrep.
         kinds: (nbatch, natm, natm), see `pair_types`.
         species: atomic numbers of the kinds.
-        operators: how many matrices the channels come from (overlap and powers).
+        operators: how many matrices the channels come from, see `matrix_count`.
         noise: relative second moment below which a direction counts as noise.
     """
     scalars = np.abs(np.asarray(features[SCALAR])[..., :-1, 0])

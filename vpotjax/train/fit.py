@@ -21,16 +21,16 @@ from vpotjax.model import (
     ModelConfig,
     Observables,
     Prepared,
-    fock_from_blocks,
-    fock_from_features,
     initial_parameters,
     map_batch,
+    matrix_from_blocks,
+    matrix_from_features,
     network,
     normalise,
     observables,
 )
 from vpotjax.operators.blocks import atom_pair_blocks, couple
-from vpotjax.operators.features import FeatureStatistics, feature_statistics, pair_type_count
+from vpotjax.operators.features import FeatureStatistics, feature_statistics, matrix_count, pair_type_count
 from vpotjax.train.data import TrainingArrays
 from vpotjax.train.ridge import ridge_weights
 
@@ -72,7 +72,7 @@ class DirectFit:
 
     Attributes:
         model: fitted to F of the small basis.
-        start: parameters fitted to the same F with the levels of the large basis, where training starts.
+        start: where training starts; of `direct_fit`, fitted to the same F with the levels of the large basis.
         train, validation: with normalised features.
         regularisers: that the fit of F chose, by kind of power and irrep.
     """
@@ -87,24 +87,44 @@ class DirectFit:
 def direct_fit(
     train: TrainingArrays, validation: TrainingArrays, config: ModelConfig, settings: TrainConfig
 ) -> DirectFit:
-    """Ridge fits on the training molecules; the regularisers are chosen on the others."""
+    """Ridge fits to F and to F with the levels of the large basis, where training on observables starts."""
+    fit = matrix_ridge(train, validation, config, settings)
+    both, held_out = _joined(fit.train, fit.validation)
+    aligned = jax.jit(jax.vmap(fock_with_levels))(
+        both.fock, both.prepared.overlap, both.targets.mo_energies, both.prepared.basis.ao_mask
+    )
+    start, _ = _ridge_parameters(fit.model.params, both, aligned, held_out, config)
+    return dataclasses.replace(fit, start=start)
+
+
+def matrix_ridge(
+    train: TrainingArrays, validation: TrainingArrays, config: ModelConfig, settings: TrainConfig
+) -> DirectFit:
+    """Ridge fit to the matrices of the training molecules; the regularisers are chosen on the others.
+
+    Args:
+        train, validation: with features as they are; `fock` holds what `config.target` names, F or P.
+        config: of the model.
+        settings: of which the noise and the seed are used.
+    """
     kinds = np.asarray(train.prepared.kinds)
     statistics = {
-        kind: feature_statistics(features, kinds, config.species, config.power_order + 1, settings.noise)
+        kind: feature_statistics(
+            features, kinds, config.species, matrix_count(config.inputs, config.power_order), settings.noise
+        )
         for kind, features in train.prepared.features.items()
     }
     train, validation = (normalised_arrays(a, statistics, config.precision) for a in (train, validation))
-    both = jax.tree.map(lambda *leaves: np.concatenate(leaves), train, validation)
-    held_out = np.arange(len(both)) >= len(train)
+    both, held_out = _joined(train, validation)
     first = jax.tree.map(lambda leaf: leaf[0], train.prepared)
     params = initial_parameters(config, first, settings.seed)
-    basis = both.prepared.basis
-    aligned = jax.jit(jax.vmap(fock_with_levels))(
-        both.fock, both.prepared.overlap, both.targets.mo_energies, basis.ao_mask
-    )
     fitted, regularisers = _ridge_parameters(params, both, both.fock, held_out, config)
-    start, _ = _ridge_parameters(params, both, aligned, held_out, config)
-    return DirectFit(Model(config, fitted, statistics), start, train, validation, regularisers)
+    return DirectFit(Model(config, fitted, statistics), fitted, train, validation, regularisers)
+
+
+def _joined(train: TrainingArrays, validation: TrainingArrays) -> tuple[TrainingArrays, np.ndarray]:
+    both = jax.tree.map(lambda *leaves: np.concatenate(leaves), train, validation)
+    return both, np.arange(len(both)) >= len(train)
 
 
 def _ridge_parameters(
@@ -120,7 +140,10 @@ def _ridge_parameters(
     for kind, features in arrays.prepared.features.items():
         weights, regularisers[kind] = ridge_weights(features, targets, kinds, count, held_out)
         linear[kind] = {name: jnp.asarray(w, config.precision) for name, w in weights.items()}
-    fitted = {name: {"params": {**params[name]["params"], **linear[kind]}} for name, kind in config.networks().items()}
+    fitted = {}
+    for name, kind in config.networks().items():
+        own = params[name]["params"]
+        fitted[name] = {"params": {**own, "map": {**own["map"], **linear[kind]}}}
     return fitted, regularisers
 
 
@@ -206,8 +229,8 @@ def mean_loss(
     """Mean of `observable_loss` of one network over a batch of normalised inputs and their targets, ()."""
 
     def one(molecule: Prepared, target: Targets) -> jax.Array:
-        blocks = flax_module.apply(params, molecule.features, molecule.kinds)
-        o = observables(fock_from_blocks(blocks, molecule, config), molecule)
+        blocks = flax_module.apply(params, molecule.features, molecule.kinds, molecule.operators)
+        o = observables(matrix_from_blocks(blocks, molecule, config), molecule)
         return observable_loss(o.mo_energies, o.dipole, o.polarizability, target, weights)
 
     return jnp.mean(jax.vmap(one)(*batch))
@@ -223,7 +246,7 @@ def predicted_observables(model: Model, arrays: TrainingArrays) -> Observables:
     """Observables of a batch whose features are normalised."""
 
     def one(inputs: Prepared, params: Any) -> Observables:
-        return observables(fock_from_features(model.config, params, inputs), inputs)
+        return observables(matrix_from_features(model.config, params, inputs), inputs)
 
     return map_arrays(one, arrays.prepared, model.params)
 

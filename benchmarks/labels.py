@@ -1,0 +1,126 @@
+"""Kohn–Sham labels of the shared structures, computed here with PySCF; finished structures are kept in runs/labels.
+
+    python -m benchmarks.labels water dimers qm7      all of these sets, one process on one thread
+
+The other benchmarks read them through `labelled`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vpotjax.molecule import Molecule
+from vpotjax.units import ANGSTROM_TO_BOHR
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+LABELS = Path(__file__).parents[1] / "runs" / "labels"
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is computed: functional, basis, PySCF's grid level, density fitting, and whether F and S are kept."""
+
+    xc: str
+    basis: str
+    grid_level: int
+    density_fit: bool
+    matrices: bool
+
+
+LEVELS = {
+    "water": Level("pbe", "def2-svp", 3, False, True),
+    "dimers": Level("pbe", "def2-tzvp", 3, True, False),
+    "qm7": Level("lda,vwn", "def2-svp", 1, True, False),
+}
+
+
+@dataclass(frozen=True)
+class Structures:
+    """Molecules of a set, with `group` (a number that structures belonging together share) and distances in Å."""
+
+    molecules: list[Molecule]
+    group: np.ndarray
+    distance: np.ndarray
+
+
+def frames(path: Path) -> list[tuple[dict[str, str], list[str], np.ndarray]]:
+    """Comment fields, symbols and positions (Å) of a gzipped XYZ file whose columns are species and position."""
+    parsed = []
+    with gzip.open(path, "rt") as lines:
+        for first in lines:
+            comment, *rows = itertools.islice(lines, int(first) + 1)
+            fields = dict(part.split("=", 1) for part in comment.split() if "=" in part)
+            columns = [row.split() for row in rows]
+            parsed.append((fields, [c[0] for c in columns], np.array([c[1:4] for c in columns], float)))
+    return parsed
+
+
+def structures(name: str) -> Structures:
+    """All of a set: the water monomers, the water dimers, or 1000 QM7 molecules drawn at random (seed 0)."""
+    from ase.data import atomic_numbers
+
+    if name == "water":
+        with np.load(SHARED / "water_monomer_ccsd_1000.npz") as file:
+            molecules = [Molecule(file["Z"], r * ANGSTROM_TO_BOHR) for r in file["R"]]
+        return Structures(molecules, np.arange(len(molecules)), np.zeros(len(molecules)))
+    path = "water_dimers_long_range.extxyz.gz" if name == "dimers" else "qm7.extxyz.gz"
+    parsed = frames(SHARED / path)
+    if name == "qm7":
+        parsed = [parsed[i] for i in np.random.default_rng(0).permutation(len(parsed))[:1000]]
+    molecules = [
+        Molecule(np.array([atomic_numbers[s] for s in symbols]), positions * ANGSTROM_TO_BOHR)
+        for _, symbols, positions in parsed
+    ]
+    group = [int(fields.get("pair", i)) for i, (fields, _, _) in enumerate(parsed)]
+    return Structures(
+        molecules, np.array(group), np.array([float(f.get("distance_angstrom", 0)) for f, _, _ in parsed])
+    )
+
+
+def labelled(name: str) -> tuple[Structures, list[dict[str, Any]]]:
+    """The structures of a set that have labels, up to the first that has none, and their labels.
+
+    Raises:
+        SystemExit: there are none.
+    """
+    known, labels = structures(name), []
+    for i in range(len(known.molecules)):
+        path = LABELS / name / f"{i}.npz"
+        if not path.exists():
+            break
+        with np.load(path) as file:
+            labels.append(dict(file))
+    if not labels:
+        raise SystemExit(f"no labels of {name}; make them first: python -m benchmarks.labels {name}")
+    count = len(labels)
+    return Structures(known.molecules[:count], known.group[:count], known.distance[:count]), labels
+
+
+def make(name: str) -> None:
+    """Label what has no labels yet."""
+    from vpotjax.interop.pyscf import reference_labels
+
+    level, folder = LEVELS[name], LABELS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, molecule in enumerate(structures(name).molecules):
+        if (folder / f"{i}.npz").exists():
+            continue
+        labels = reference_labels(
+            molecule, level.basis, level.xc, level.density_fit, level.grid_level, matrices=level.matrices
+        )
+        unfinished = folder / f"{i}.unfinished"
+        with unfinished.open("wb") as file:
+            np.savez(file, **labels)
+        unfinished.rename(folder / f"{i}.npz")
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:] or LEVELS:
+        make(wanted)

@@ -1,0 +1,208 @@
+"""Operators to Fock and density matrices: linear (closed form), gated, and matrix-power networks.
+
+    python -m benchmarks.labels water       ten minutes on one core, resumable
+    python -m benchmarks.op2op water        1000 monomers (PBE/def2-SVP): 500 train, 100 validation, 400 test
+    python -m benchmarks.op2op ethane       200 distorted ethanes (B3LYP/STO-3G, shared data), 150 train, 50 test
+
+Splits: a random permutation with seed 0. Errors: mean absolute over test molecules and elements or levels. Rows of
+finished models are kept in runs/op2op and not trained again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.labels import SHARED, labelled
+from vpotjax.io.dataset import Sample
+from vpotjax.model import ModelConfig
+from vpotjax.molecule import Molecule
+from vpotjax.units import ANGSTROM_TO_BOHR
+
+RESULTS = Path(__file__).parents[1] / "runs" / "op2op"
+BASIS = {"water": "def2-svp", "ethane": "sto-3g"}
+SPLIT = {"water": (500, 100, 400), "ethane": (120, 30, 50)}
+STEPS = {"water": 12000, "ethane": 4000}
+ROWS = [("linear", "fock"), ("gated", "fock"), ("matrix-power", "fock"), ("matrix-power", "density")]
+
+
+def samples_of(name: str) -> list[Sample]:
+    """Molecules with F, S, ε and μ."""
+    if name == "water":
+        known, labels = labelled("water")
+        return [Sample("water", "train", m, {BASIS[name]: x}) for m, x in zip(known.molecules, labels, strict=True)]
+    with np.load(SHARED / "cookbook_ethane_200.npz") as file:
+        data = dict(file)
+    samples = []
+    for i, start in enumerate(data["offsets"][:-1]):
+        atoms = slice(start, start + data["natoms"][i])
+        n = int(data["nao_sto3g"][i])
+        labels = {
+            "fock": data["fock_sto3g"][i * n * n : (i + 1) * n * n].reshape(n, n),
+            "overlap": data["overlap_sto3g"][i * n * n : (i + 1) * n * n].reshape(n, n),
+            "mo_energies": data["eps_sto3g"][i * n : (i + 1) * n],
+            "dipole": data["mu_sto3g"][i],
+            "polarizability": data["alpha_uncoupled_sto3g"][i],
+        }
+        molecule = Molecule(data["Z"][atoms], data["R"][atoms] * ANGSTROM_TO_BOHR)
+        samples.append(Sample("ethane", "train", molecule, {"sto-3g": labels}))
+    return samples
+
+
+def model_config(name: str, network: str, target: str) -> ModelConfig:
+    """Of one row."""
+    return ModelConfig(
+        species=(1, 8) if name == "water" else (1, 6),
+        orbital_basis=BASIS[name],
+        potential_basis="def2-svp",
+        power_order=4,
+        power_kinds=("metric",),
+        members=1,
+        baseline="sap",
+        hidden=(64, 64),
+        precision="float64",
+        network=network,
+        target=target,
+        inputs=("overlap", "kinetic", "external", "sap"),
+        product_precision="float64",
+    )
+
+
+def run(name: str, network: str, target: str, steps: int) -> dict[str, Any]:
+    """Train one model and measure it on the test molecules."""
+    import jax
+
+    from vpotjax.train.data import training_arrays
+    from vpotjax.train.fit import TrainConfig, matrix_ridge, normalised_arrays
+    from vpotjax.train.matrix_fit import MatrixTrainConfig, predicted_matrices, train_on_matrices
+
+    jax.config.update("jax_enable_x64", True)
+    config, basis = model_config(name, network, target), BASIS[name]
+    start = time.perf_counter()
+    samples = samples_of(name)
+    order = np.random.default_rng(0).permutation(len(samples))
+    arrays = training_arrays([samples[i] for i in order], config, basis)
+    densities = reference_densities(arrays)
+    if target == "density":
+        arrays = dataclasses.replace(arrays, fock=densities)
+    ntrain, nvalidation, ntest = SPLIT[name]
+    train, validation = arrays[:ntrain], arrays[ntrain : ntrain + nvalidation]
+    test = arrays[len(samples) - ntest :]
+    fit = matrix_ridge(train, validation, config, TrainConfig())
+    print(f"# prepared {time.perf_counter() - start:.0f} s", flush=True)
+    model = fit.model
+    settings = MatrixTrainConfig(steps=max(steps, 1))
+    if network != "linear":
+        model = train_on_matrices(fit, settings, _report(settings.steps))
+    predicted = predicted_matrices(model, normalised_arrays(test, model.statistics, config.precision))
+    row: dict[str, Any] = {"set": name, "network": network, "target": target, "train": ntrain}
+    row |= {"parameters": int(sum(np.size(x) for x in jax.tree.leaves(model.params)))}
+    row |= {"seconds": round(time.perf_counter() - start), "steps": 0 if network == "linear" else steps}
+    test_samples = [samples[i] for i in order[len(samples) - ntest :]]
+    return row | matrix_errors(predicted, test, densities[len(samples) - ntest :], test_samples, target, name)
+
+
+def _report(steps: int) -> Any:
+    def tell(row: dict[str, Any]) -> None:
+        if row["step"] % 500 == 0 or row["step"] == steps:
+            print(f"# {row['network']} {row['step']} {row['training_loss']:.3e}", flush=True)
+
+    return tell
+
+
+def reference_densities(arrays: Any) -> np.ndarray:
+    """P of the stored F."""
+    import jax
+
+    from vpotjax.electronic.density import density_matrix
+
+    prepared = arrays.prepared
+    solve = jax.jit(jax.vmap(density_matrix))
+    return np.asarray(solve(arrays.fock, prepared.overlap, prepared.nelec, prepared.basis.ao_mask))
+
+
+def matrix_errors(
+    predicted: np.ndarray, test: Any, densities: np.ndarray, samples: list[Sample], target: str, name: str
+) -> dict[str, float]:
+    """Mean absolute errors; ε of a predicted density come from the Fock matrix that PySCF builds from it."""
+    import jax
+
+    from vpotjax.electronic.charges import mulliken_charges
+    from vpotjax.electronic.density import density_matrix
+    from vpotjax.electronic.eigensolver import eigh
+    from vpotjax.electronic.multipoles import dipole
+
+    prepared = test.prepared
+    mask = np.asarray(prepared.basis.ao_mask)
+    n = int(mask[0].sum())  # one molecule, so no padding
+    overlap, basis = prepared.overlap, prepared.basis
+
+    def of_density(p: Any, inputs: Any) -> Any:
+        moment = dipole(p, inputs.position, inputs.positions, inputs.basis.nuclear_charges)
+        return moment, mulliken_charges(p, inputs.overlap, inputs.basis)
+
+    if target == "fock":
+        density = np.asarray(jax.jit(jax.vmap(density_matrix))(predicted, overlap, prepared.nelec, basis.ao_mask))
+        fock = predicted
+    else:
+        density, fock = predicted, np.stack([rebuilt(p, s, name) for p, s in zip(predicted, samples, strict=True)])
+    energies = np.asarray(jax.jit(jax.vmap(eigh))(fock, overlap, basis.ao_mask)[0])
+    moments, charges = jax.jit(jax.vmap(of_density))(density, prepared)
+    expected_moments, expected_charges = jax.jit(jax.vmap(of_density))(densities, prepared)
+    reference = np.stack([s.labels[BASIS[name]]["mo_energies"] for s in samples])
+    occupied = int(prepared.nelec[0]) // 2
+    errors = np.abs(energies[:, :n] - reference)
+    row = {
+        "eps_uEh": 1e6 * errors.mean(),
+        "eps_occupied_uEh": 1e6 * errors[:, :occupied].mean(),
+        "dipole_1e6": 1e6 * np.abs(moments - expected_moments).mean(),
+        "charges_1e6": 1e6 * np.abs(charges - expected_charges).mean(),
+        "density_1e6": 1e6 * np.abs(density - densities)[:, :n, :n].mean(),
+    }
+    if target == "fock":
+        row["fock_uEh"] = 1e6 * np.abs(predicted - test.fock)[:, :n, :n].mean()
+    return {key: float(value) for key, value in row.items()}
+
+
+def rebuilt(density: np.ndarray, sample: Sample, name: str) -> np.ndarray:
+    """F that PySCF builds from a density, by the functional of the labels."""
+    from pyscf import dft
+
+    from vpotjax.interop.pyscf import to_pyscf
+
+    mf = dft.RKS(to_pyscf(sample.molecule, BASIS[name]), xc="pbe" if name == "water" else "b3lyp")
+    return np.asarray(mf.get_fock(dm=density))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, errors in µhartree and 1e-6."""
+    columns = ["set", "target", "network", "fock_uEh", "eps_uEh", "eps_occupied_uEh", "dipole_1e6", "charges_1e6"]
+    columns += ["density_1e6", "parameters", "steps", "seconds"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = [f"{row[c]:.3g}" if isinstance(row.get(c), float) else str(row.get(c, "")) for c in columns]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(name: str) -> None:
+    """All rows of a set."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for network, target in ROWS:
+        path = RESULTS / f"{name}-{network}-{target}-{STEPS[name]}.json"
+        if not path.exists():
+            path.write_text(json.dumps(run(name, network, target, STEPS[name])))
+        rows.append(json.loads(path.read_text()))
+        print(table(rows), flush=True)
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or ("water", "ethane"):
+        main(chosen)

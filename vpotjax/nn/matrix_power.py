@@ -1,0 +1,163 @@
+"""The matrix-power network: layers of learned products of hidden operators with the potential.
+
+A hidden operator M_c is a symmetric matrix over hidden shells, `shells` of each l on every atom. One layer is
+
+    M_c ← M_c + sym( g_c · [ (Σ_d a_cd M_d) U_c ] Ṽ_c · g_c ),      sym(X) = (X + Xᵀ)/2
+
+where Ṽ_c is the potential mixed into the hidden shells, U and the mixing depend on the element and on l and leave m
+alone, and the gates g are functions of each atom's invariants. A product with V adds one centre (Nigam, Smidt, Dusson
+2026, arXiv:2602.15345), so K layers reach K+1 of them.
+
+Stable at any depth and in any basis: every mixed operator is divided by √(n_i n_j) with n_i = Σ_j ‖M_ij‖ (Frobenius
+norms of its blocks of atoms), after which its norm is at most one (Schur's test), and so is that of any product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vpotjax._typing import Array
+from vpotjax.operators.blocks import Irrep, ShellLayout, couple
+
+SMALL = 1e-6  # square of the block norm below which the normalisation fades out, operators being of order one or more
+
+
+class MatrixPower(nn.Module):
+    """Operators → features of learned products, by irrep.
+
+    Attributes:
+        layout: of the operators' blocks.
+        species: number of elements.
+        layers: products in a row.
+        channels: hidden operators.
+        shells: hidden shells of each l.
+        hidden: width of the MLP that makes the gates.
+        precision: of the products, a dtype name; sums are taken in that of the operators.
+        checkpoint: recompute layers in reverse mode instead of keeping them in memory.
+    """
+
+    layout: ShellLayout
+    species: int
+    layers: int = 3
+    channels: int = 8
+    shells: int = 4
+    hidden: int = 32
+    precision: str = "float32"
+    checkpoint: bool = False
+
+    @property
+    def hidden_layout(self) -> ShellLayout:
+        """Of the hidden operators."""
+        return ShellLayout((self.shells,) * len(self.layout.counts))
+
+    @nn.compact
+    def __call__(self, operators: Array, elements: Array, wanted: Iterable[Irrep]) -> dict[Irrep, jax.Array]:
+        """By irrep (natm, natm, channels, 2λ+1).
+
+        Args:
+            operators: Löwdin-orthogonal, as blocks (count, natm, natm, width, width); the potential comes last.
+            elements: (natm,) counted from 0, −1 for padding.
+            wanted: irreps to make.
+        """
+        real = elements >= 0
+        pairs = (real[:, None] & real[None, :])[:, :, None, None]
+        operators = jnp.where(pairs, jnp.asarray(operators), 0.0)
+        layer = nn.remat(ProductLayer) if self.checkpoint else ProductLayer
+        state = self.mix("start", operators, elements)
+        kept = [state]
+        for i in range(self.layers):
+            factor = self.mix(f"factor_{i}", operators[-1:], elements)
+            state = layer(self.hidden_layout, self.species, self.hidden, self.precision, name=f"layer_{i}")(
+                state, factor, elements
+            )
+            kept.append(state)
+        blocks = jnp.where(pairs, jnp.concatenate(kept), 0.0)
+        coupled = couple(blocks, self.hidden_layout, wanted)
+        return {irrep: jnp.concatenate(list(x), axis=-2) for irrep, x in coupled.items()}
+
+    def mix(self, name: str, operators: jax.Array, elements: Array) -> jax.Array:
+        """Normalised symmetric Σ_o W_co O_o W_coᵀ over hidden shells, (channels, natm, natm, width, width)."""
+        shape = (self.species, self.channels * len(operators))
+        mixing = self.shell_mixing(name, self.layout, shape, operators.dtype)[elements]
+        mixing = mixing.reshape(len(elements), self.channels, len(operators), *mixing.shape[2:])
+        half = jnp.einsum("oijpq,jcoqb->coijpb", operators, mixing)
+        return normalised(jnp.einsum("icopa,coijpb->cijab", mixing, half))
+
+    def shell_mixing(self, name: str, source: ShellLayout, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+        """(*shape, width, hidden width): a learned matrix for every l, the same for all m."""
+        rows = []
+        target = self.hidden_layout
+        for l, count in enumerate(source.counts):
+            initial = nn.initializers.normal(max(count, 1) ** -0.5)
+            weight = self.param(f"{name}_{l}", initial, (*shape, count, self.shells), dtype)
+            block = jnp.einsum("...nk,mM->...nmkM", weight, jnp.eye(2 * l + 1, dtype=dtype))
+            block = block.reshape(*shape, count * (2 * l + 1), self.shells * (2 * l + 1))
+            before = int(target.starts[l])
+            after = target.width - before - block.shape[-1]
+            rows.append(jnp.pad(block, [(0, 0)] * (len(shape) + 1) + [(before, after)]))
+        return jnp.concatenate(rows, axis=-2)
+
+
+class ProductLayer(nn.Module):
+    """One layer: see the module's equation.
+
+    Attributes:
+        layout: of the hidden operators.
+        species, hidden, precision: see `MatrixPower`.
+    """
+
+    layout: ShellLayout
+    species: int
+    hidden: int
+    precision: str
+
+    @nn.compact
+    def __call__(self, state: jax.Array, factor: jax.Array, elements: Array) -> jax.Array:
+        """(channels, natm, natm, width, width) from hidden operators and the mixed potential."""
+        channels, natm, width = state.shape[0], state.shape[1], state.shape[-1]
+        weight = self.param("channels", nn.initializers.normal(channels**-0.5), (channels, channels), state.dtype)
+        left = normalised(jnp.einsum("cd,dijpq->cijpq", weight, state))
+        product = _matmul(_flat(left), _flat(factor), self.precision).reshape(channels, natm, width, natm, width)
+        product = product.transpose(0, 1, 3, 2, 4)
+        gates = self.gates(state, elements)
+        product = gates[:, :, None, :, None] * product * gates[:, None, :, None, :]
+        return state + (product + product.transpose(0, 2, 1, 4, 3)) / 2
+
+    def gates(self, state: jax.Array, elements: Array) -> jax.Array:
+        """(channels, natm, width): one number per hidden shell, from the scalars on the atom and its element."""
+        channels, natm = state.shape[:2]
+        diagonal = jnp.einsum("ciipq->cipq", state)
+        scalars = couple(diagonal, self.layout, [Irrep(0, 1)])[Irrep(0, 1)][..., 0]
+        scalars = scalars.transpose(1, 0, 2).reshape(natm, -1)
+        dtype = state.dtype
+        embedding = self.param("elements", nn.initializers.normal(1.0), (self.species, self.hidden), dtype)
+        h = nn.silu(nn.Dense(self.hidden, param_dtype=dtype, name="gate_0")(scalars) + embedding[elements])
+        count = sum(self.layout.counts)
+        shells = nn.Dense(channels * count, param_dtype=dtype, bias_init=nn.initializers.ones, name="gate_1")(h)
+        repeats = np.concatenate([np.repeat(2 * l + 1, n) for l, n in enumerate(self.layout.counts)])
+        per_slot = jnp.repeat(
+            shells.reshape(natm, channels, count), repeats, axis=-1, total_repeat_length=self.layout.width
+        )
+        return per_slot.transpose(1, 0, 2)
+
+
+def normalised(operators: jax.Array) -> jax.Array:
+    """Blocks (channels, natm, natm, width, width) over √(n_i n_j), n_i = Σ_j ‖M_ij‖: norm at most one."""
+    norms = jnp.sqrt(jnp.sum(operators**2, axis=(-2, -1)) + SMALL) - SMALL**0.5
+    scale = jax.lax.rsqrt(jnp.sum(norms, axis=-1) + SMALL**0.5)
+    return operators * scale[:, :, None, None, None] * scale[:, None, :, None, None]
+
+
+def _flat(blocks: jax.Array) -> jax.Array:
+    channels, natm, _, width, _ = blocks.shape
+    return blocks.transpose(0, 1, 3, 2, 4).reshape(channels, natm * width, natm * width)
+
+
+def _matmul(a: jax.Array, b: jax.Array, precision: str) -> jax.Array:
+    dtype = a.dtype
+    return jnp.matmul(a.astype(precision), b.astype(precision), preferred_element_type=dtype)

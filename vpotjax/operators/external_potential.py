@@ -1,0 +1,88 @@
+"""The operators that a network may see, as matrices in one basis, optionally cut off smoothly.
+
+| name | operator |
+|---|---|
+| "overlap" | S |
+| "kinetic" | T |
+| "external" | V = Σ_A V^A of the bare nuclei |
+| "sap" | V screened by superposed free atoms (`screened_potential`); neutral atoms, so it decays fast |
+| "own_nuclei" | the terms of V of the two atoms at which an element's functions stand: its two-centre part |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from vpotjax._checks import InputError
+from vpotjax._typing import Array
+from vpotjax.basis import Basis
+from vpotjax.integrals.kinetic import kinetic
+from vpotjax.integrals.nuclear_attraction import external_potential, nuclear_attraction, screened_potential
+from vpotjax.integrals.overlap import overlap
+
+POTENTIALS = ("external", "sap")
+"""Of these, powers are taken."""
+OPERATORS = ("overlap", "kinetic", *POTENTIALS, "own_nuclei")
+
+
+def check_operators(names: Sequence[str], name: str = "inputs") -> None:
+    """Raise InputError unless all names are among OPERATORS, none twice, and a potential is among them."""
+    unknown = [n for n in names if n not in OPERATORS]
+    if unknown or len(set(names)) < len(names) or not set(names) & set(POTENTIALS):
+        raise InputError(
+            f"{name} is {tuple(names)}; give different ones of {', '.join(OPERATORS)}, with external or sap among them."
+        )
+
+
+def cutoff_function(distances: Array, cutoff: float) -> jax.Array:
+    """1 − 10x³ + 15x⁴ − 6x⁵ with x = distance/cutoff up to 1, zero beyond; two continuous derivatives."""
+    x = jnp.clip(jnp.asarray(distances) / cutoff, 0.0, 1.0)
+    return 1 - x**3 * (10 - 15 * x + 6 * x**2)
+
+
+def pair_cutoff(positions: Array, cutoff: float | None) -> jax.Array:
+    """`cutoff_function` of all distances, (natm, natm); ones without a cutoff."""
+    positions = jnp.asarray(positions)
+    if cutoff is None:
+        return jnp.ones((len(positions), len(positions)), positions.dtype)
+    squares = jnp.sum((positions[:, None] - positions[None, :]) ** 2, axis=-1)
+    same = squares == 0  # an atom and itself, or padding: no root is taken there, so derivatives are finite
+    return jnp.where(same, 1.0, cutoff_function(jnp.sqrt(jnp.where(same, 1.0, squares)), cutoff))
+
+
+def operator_matrices(
+    basis: Basis, positions: Array, names: Sequence[str], cutoff: float | None = None
+) -> dict[str, jax.Array]:
+    """The operators by name, each (nao, nao), symmetric, zero on padding, in atomic units.
+
+    With a cutoff, a bare nucleus A contributes f(R_iA) f(R_jA) V^A_ij to the element of functions at atoms i and j, so
+    that nothing depends on nuclei that are farther away than that. The other operators are short-ranged themselves.
+
+    Args:
+        basis: from `load_basis`.
+        positions: (natm, 3), bohr.
+        names: of OPERATORS.
+        cutoff: in bohr; default: none.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    check_operators(names)
+    makers = {"overlap": overlap, "kinetic": kinetic, "sap": screened_potential, "external": external_potential}
+    per_nucleus = "own_nuclei" in names or (cutoff is not None and "external" in names)
+    terms = nuclear_attraction(basis, positions) if per_nucleus else None
+    atoms = jnp.maximum(jnp.asarray(basis.ao_atom), 0)
+    result = {}
+    for name in names:
+        if terms is not None and name == "own_nuclei":
+            here = jnp.arange(len(terms))[:, None] == atoms
+            result[name] = jnp.einsum("apq,apq->pq", terms, (here[:, :, None] | here[:, None, :]).astype(terms.dtype))
+        elif terms is not None and name == "external" and cutoff is not None:
+            near = pair_cutoff(positions, cutoff)[:, atoms]
+            result[name] = jnp.einsum("apq,ap,aq->pq", terms, near, near)
+        else:
+            result[name] = makers[name](basis, positions)
+    return result
