@@ -24,7 +24,7 @@ from benchmarks.labels import labelled
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep
 from vpotjax.property_model import PROPERTIES, PropertyConfig, composition
-from vpotjax.train.property_fit import fold_numbers, property_features, ridge
+from vpotjax.train.property_fit import fold_numbers, inverse_scale, property_features, ridge
 from vpotjax.units import HARTREE_TO_EV
 
 KCAL = HARTREE_TO_EV * 23.0605478
@@ -76,15 +76,13 @@ def errors(
     x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, atoms: np.ndarray | None, groups: np.ndarray
 ) -> tuple[float, float]:
     """RMSE on `test` (over components) of the ridge fitted on `train`, and the regulariser."""
-    scale = np.sqrt(np.mean(x[train] ** 2, axis=(0, 3, 4)))
-    inverse = np.where(scale > 0, 1 / np.where(scale > 0, scale, 1.0), 0.0)[None, :, :, None, None]
-    flat = (x * inverse).reshape(len(x), -1, x.shape[-1])
+    flat = (x * inverse_scale(x[train])[None, :, :, None, None]).reshape(len(x), -1, x.shape[-1])
     seen = np.any(flat[train] != 0, axis=(0, 2))
     flat = flat[:, seen]
     constants = None if atoms is None else atoms[train]
     w, c, regulariser = ridge(flat[train], y[train], fold_numbers(groups[train]), constants)
     predicted = np.einsum("nkm,k->nm", flat[test], w)
-    if c is not None and atoms is not None:
+    if atoms is not None:
         predicted += (atoms[test] @ c)[:, None]
     return float(np.sqrt(np.mean((predicted - y[test]) ** 2))), float(regulariser)
 

@@ -18,7 +18,7 @@ from vpotjax.operators.features import feature_statistics, matrix_count
 SPECIES = (1, 6, 8)
 CONFIG = ModelConfig(
     species=SPECIES,
-    potential_basis="6-31g*",
+    potential_basis="6-31g*",  # d functions on C and O
     power_order=2,
     power_kinds=("lowdin",),
     members=1,
@@ -174,7 +174,8 @@ def test_interaction_decays_without_a_cutoff():
 
 def test_idempotent_density():
     model = random_model("density")
-    prepared = prepare(jax.tree.map(jnp.asarray, model.config.batch([g2("H2O")])[0]), model.config)
+    molecule = jax.tree.map(jnp.asarray, model.config.batch([g2("H2O")])[0])
+    prepared = jax.jit(prepare, static_argnums=1)(molecule, model.config)
     raw, density = model.density(prepared), model.density(prepared, idempotent=True)
     overlap = prepared.overlap
     assert np.abs(raw @ overlap @ raw - 2 * raw).max() > 1e-2

@@ -42,7 +42,7 @@ class FockMap(nn.Module):
         outputs = tuple((irrep, table.shape[2]) for irrep, table in irreps(self.layout).items())
         elements = jnp.diagonal(kinds)
         every, learned = x, {}
-        if self.power is not None:
+        if self.power is not None and operators is not None:
             learned = self.power(operators, elements, tuple(x))
             every = {irrep: jnp.concatenate([value, learned[irrep]], axis=-2) for irrep, value in x.items()}
         coupled = PairMap(outputs, self.kinds, 0, name="map")(x, kinds, None)

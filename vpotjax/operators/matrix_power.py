@@ -67,7 +67,7 @@ def lowdin(operators: Array, overlap: Array, ao_mask: Array | None = None) -> ja
     return root @ operators @ root
 
 
-def _resolvents(potential: jax.Array, order: int, ao_mask: Array | None) -> jax.Array:
+def _resolvents(potential: Array, order: int, ao_mask: Array | None) -> jax.Array:
     identity = jnp.eye(len(potential), dtype=potential.dtype)
     real = 1.0 if ao_mask is None else (ao_mask[:, None] & ao_mask[None, :]).astype(potential.dtype)
     results = []

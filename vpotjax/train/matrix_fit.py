@@ -80,7 +80,7 @@ def train_on_matrices(
             if config.target == "density":
                 return density_loss(predicted, matrix, molecule.overlap)
             mask = molecule.basis.ao_mask
-            aligned = wavefunction_alignment_loss(predicted, *frame, mask)
+            aligned = wavefunction_alignment_loss(predicted, frame[0], frame[1], mask)
             return matrix_loss(predicted, matrix, mask) + settings.alignment * aligned
 
         return jnp.mean(jax.vmap(one)(*batch)) / size_of_residual**2

@@ -13,6 +13,7 @@ from vpotjax._checks import InputError
 from vpotjax.batching import buckets
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep
+from vpotjax.operators.features import ROUNDING
 from vpotjax.property_model import (
     PropertyConfig,
     PropertyModel,
@@ -71,14 +72,23 @@ def fit_property(
     for irrep, y in targets.items():
         constant = atoms if irrep == Irrep(0, 1) else None
         x = features[irrep]
-        scale = np.sqrt(np.mean(x**2, axis=(0, 3, 4)))  # (kinds, matrices)
-        inverse = np.where(scale > 0, 1 / np.where(scale > 0, scale, 1.0), 0.0)[:, :, None]
+        inverse = inverse_scale(x)[:, :, None]
         flat = (x * inverse[None, ..., None]).reshape(len(x), -1, x.shape[-1])
         solution, constants, regularisers[irrep] = ridge(flat, y, folds, constant)
         weights[irrep] = solution.reshape(x.shape[1:4]) * inverse
-        if constants is not None:
+        if constant is not None:
             per_atom = constants
     return PropertyModel(config, weights, per_atom, regularisers)
+
+
+def inverse_scale(x: np.ndarray) -> np.ndarray:
+    """One over the root mean square of features (n, kinds, matrices, channels, 2λ+1), (kinds, matrices).
+
+    Zero where symmetry leaves rounding only, such as for the quadrupole of an overlap on one atom.
+    """
+    scale = np.sqrt(np.mean(x**2, axis=(0, 3, 4)))
+    real = scale > ROUNDING * scale.max(axis=0)
+    return np.where(real, 1 / np.where(real, scale, 1.0), 0.0)
 
 
 def fold_numbers(groups: np.ndarray) -> np.ndarray:
@@ -90,7 +100,7 @@ def fold_numbers(groups: np.ndarray) -> np.ndarray:
 
 def ridge(
     x: np.ndarray, y: np.ndarray, folds: np.ndarray, constants: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """w of y_m = Σ_k w_k x_km + constants, the penalty λ‖w‖² relative to the mean of ‖x‖², λ by cross-validation.
 
     Args:
@@ -100,7 +110,7 @@ def ridge(
         constants: columns that are fitted without penalty, (n, columns); scalars only.
 
     Returns:
-        w (channels,), the coefficients of the constants or None, and the chosen λ ().
+        w (channels,), the coefficients of the constants (columns,), and the chosen λ ().
     """
     channels, rows = x.shape[1], x.shape[0] * x.shape[2]
     if channels > rows:  # the solution lies in the space of the rows: rotate into it
@@ -113,7 +123,7 @@ def ridge(
         solutions = _solutions(x[kept], y[kept], None if constants is None else constants[kept])
         for i, (w, c) in enumerate(solutions):
             predicted = np.einsum("nkm,k->nm", x[held], w)
-            if c is not None and constants is not None:
+            if constants is not None:
                 predicted += (constants[held] @ c)[:, None]
             errors[i] += np.sum((predicted - y[held]) ** 2)
     best = int(errors.argmin())
@@ -121,18 +131,18 @@ def ridge(
     return w, c, np.asarray(REGULARISERS[best])
 
 
-def _solutions(x: np.ndarray, y: np.ndarray, constants: np.ndarray | None) -> list[tuple[Any, Any]]:
+def _solutions(x: np.ndarray, y: np.ndarray, constants: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray]]:
     """(w, c) for every regulariser, from one singular value decomposition."""
     rows = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1])
     right = y.reshape(-1)
-    if constants is not None:
-        inverse = np.linalg.pinv(constants)
-        in_rows, in_right = inverse @ rows, inverse @ right
-        rows, right = rows - constants @ in_rows, right - constants @ in_right
+    constants = np.zeros((len(rows), 0)) if constants is None else constants
+    inverse = np.linalg.pinv(constants)
+    in_rows, in_right = inverse @ rows, inverse @ right
+    rows, right = rows - constants @ in_rows, right - constants @ in_right
     u, s, vt = np.linalg.svd(rows, full_matrices=False)
     projected, size = u.T @ right, float(np.sum(s**2))
     results = []
     for regulariser in REGULARISERS:
         w = vt.T @ (s / (s**2 + regulariser * size) * projected)
-        results.append((w, None if constants is None else in_right - in_rows @ w))
+        results.append((w, in_right - in_rows @ w))
     return results
