@@ -39,7 +39,7 @@ class FockMap(nn.Module):
     @nn.compact
     def __call__(self, x: Coupled, kinds: Array, operators: Array | None = None) -> jax.Array:
         """Blocks from features `x` of pairs of `kinds`, and from Löwdin `operators`, see `MatrixPower`."""
-        outputs = tuple((irrep, table.shape[2]) for irrep, table in irreps(self.layout).items())
+        outputs = tuple(irreps(self.layout).items())
         elements = jnp.diagonal(kinds)
         every, learned = x, {}
         if self.power is not None and operators is not None:

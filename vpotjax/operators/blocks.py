@@ -98,26 +98,29 @@ def ao_matrix(blocks: Array, basis: Basis, layout: ShellLayout) -> jax.Array:
 
 
 @functools.cache
-def irreps(layout: ShellLayout) -> dict[Irrep, np.ndarray]:
-    """For each irrep the coupling (width, width, channels, 2λ+1); all of them together are orthogonal."""
-    parts: dict[Irrep, list[np.ndarray]] = {}
-    for l1, n1 in enumerate(layout.counts):
-        for l2, n2 in enumerate(layout.counts):
-            for lam in range(abs(l1 - l2), l1 + l2 + 1):
-                parts.setdefault(Irrep(lam, (-1) ** (l1 + l2)), []).append(
-                    _shell_couplings(layout, l1, n1, l2, n2, lam)
-                )
-    return {irrep: np.concatenate(parts[irrep], axis=2) for irrep in sorted(parts)}
+def irreps(layout: ShellLayout) -> dict[Irrep, int]:
+    """The irreps of a block and their numbers of channels; the components of all together are width²."""
+    channels: dict[Irrep, int] = {}
+    for l1, l2 in _shell_pairs(layout):
+        for irrep in _of_pair(l1, l2):
+            channels[irrep] = channels.get(irrep, 0) + layout.counts[l1] * layout.counts[l2]
+    return dict(sorted(channels.items()))
 
 
-def _shell_couplings(layout: ShellLayout, l1: int, n1: int, l2: int, n2: int, lam: int) -> np.ndarray:
-    coupling = np.zeros((layout.width, layout.width, n1 * n2, 2 * lam + 1))
-    for i in range(n1):
-        for j in range(n2):
-            rows = layout.starts[l1] + i * (2 * l1 + 1) + np.arange(2 * l1 + 1)
-            columns = layout.starts[l2] + j * (2 * l2 + 1) + np.arange(2 * l2 + 1)
-            coupling[rows[:, None], columns[None, :], i * n2 + j] = clebsch_gordan(l1, l2, lam)
-    return coupling
+def _shell_pairs(layout: ShellLayout) -> list[tuple[int, int]]:
+    present = [l for l, n in enumerate(layout.counts) if n]
+    return [(l1, l2) for l1 in present for l2 in present]
+
+
+def _of_pair(l1: int, l2: int) -> list[Irrep]:
+    return [Irrep(lam, (-1) ** (l1 + l2)) for lam in range(abs(l1 - l2), l1 + l2 + 1)]
+
+
+@functools.cache
+def _coupling(l1: int, l2: int, wanted: tuple[Irrep, ...]) -> np.ndarray:
+    """((2l₁+1)(2l₂+1), Σ 2λ+1): the Clebsch–Gordan coefficients of the wanted irreps side by side; orthonormal."""
+    size = (2 * l1 + 1) * (2 * l2 + 1)
+    return np.concatenate([clebsch_gordan(l1, l2, irrep.lam).reshape(size, -1) for irrep in wanted], axis=1)
 
 
 def couple(blocks: Array, layout: ShellLayout, wanted: Iterable[Irrep] | None = None) -> dict[Irrep, jax.Array]:
@@ -128,15 +131,50 @@ def couple(blocks: Array, layout: ShellLayout, wanted: Iterable[Irrep] | None = 
         layout: of the blocks.
         wanted: the irreps to make; default: all.
     """
-    table = irreps(layout)
-    chosen = table.keys() if wanted is None else [irrep for irrep in table if irrep in set(wanted)]
-    return {i: jnp.einsum("...pq,pqcm->...cm", blocks, jnp.asarray(table[i], blocks.dtype)) for i in chosen}
+    chosen = set(irreps(layout)) if wanted is None else set(wanted)
+    parts: dict[Irrep, list[jax.Array]] = {irrep: [] for irrep in irreps(layout) if irrep in chosen}
+    for l1, l2 in _shell_pairs(layout):
+        here = tuple(irrep for irrep in _of_pair(l1, l2) if irrep in chosen)
+        if not here:
+            continue
+        rows, columns = (_slots(layout, l) for l in (l1, l2))
+        n1, n2, d1, d2 = layout.counts[l1], layout.counts[l2], 2 * l1 + 1, 2 * l2 + 1
+        part = jnp.asarray(blocks)[..., rows, columns]
+        lead = part.shape[:-2]
+        part = jnp.swapaxes(part.reshape(*lead, n1, d1, n2, d2), -3, -2).reshape(*lead, n1 * n2, d1 * d2)
+        coupled = part @ jnp.asarray(_coupling(l1, l2, here), part.dtype)
+        start = 0
+        for irrep in here:
+            parts[irrep].append(coupled[..., start : start + 2 * irrep.lam + 1])
+            start += 2 * irrep.lam + 1
+    return {irrep: jnp.concatenate(x, axis=-2) for irrep, x in parts.items()}
 
 
 def uncouple(coupled: Coupled, layout: ShellLayout) -> jax.Array:
     """By irrep (..., channels, 2λ+1) → (..., width, width); irreps that are absent count as zero."""
-    table = irreps(layout)
-    return sum(
-        (jnp.einsum("...cm,pqcm->...pq", x, jnp.asarray(table[i], x.dtype)) for i, x in coupled.items()),
-        start=jnp.zeros(()),
-    )
+    used = dict.fromkeys(coupled, 0)
+    first = next(iter(coupled.values()))
+    lead, present = first.shape[:-2], [l for l, n in enumerate(layout.counts) if n]
+    bands = []
+    for l1 in present:
+        band = []
+        for l2 in present:
+            n1, n2, d1, d2 = layout.counts[l1], layout.counts[l2], 2 * l1 + 1, 2 * l2 + 1
+            here = tuple(irrep for irrep in _of_pair(l1, l2) if irrep in coupled)
+            if not here:
+                band.append(jnp.zeros((*lead, n1 * d1, n2 * d2), first.dtype))
+                continue
+            parts = []
+            for irrep in here:
+                parts.append(coupled[irrep][..., used[irrep] : used[irrep] + n1 * n2, :])
+                used[irrep] += n1 * n2
+            block = jnp.concatenate(parts, axis=-1) @ jnp.asarray(_coupling(l1, l2, here), first.dtype).T
+            block = jnp.swapaxes(block.reshape(*lead, n1, n2, d1, d2), -3, -2)
+            band.append(block.reshape(*lead, n1 * d1, n2 * d2))
+        bands.append(jnp.concatenate(band, axis=-1))
+    return jnp.concatenate(bands, axis=-2)
+
+
+def _slots(layout: ShellLayout, l: int) -> slice:
+    start = int(layout.starts[l])
+    return slice(start, start + layout.counts[l] * (2 * l + 1))

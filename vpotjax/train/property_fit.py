@@ -136,7 +136,7 @@ def _solutions(x: np.ndarray, y: np.ndarray, constants: np.ndarray | None) -> li
     rows = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1])
     right = y.reshape(-1)
     constants = np.zeros((len(rows), 0)) if constants is None else constants
-    inverse = np.linalg.pinv(constants)
+    inverse = np.linalg.pinv(constants, rcond=1e-10)  # columns may be proportional, as with one composition
     in_rows, in_right = inverse @ rows, inverse @ right
     rows, right = rows - constants @ in_rows, right - constants @ in_right
     u, s, vt = np.linalg.svd(rows, full_matrices=False)
