@@ -68,6 +68,8 @@ def model_config(name: str, network: str, target: str) -> ModelConfig:
         hidden=(64, 64),
         precision="float64",
         network=network,
+        channels=6,
+        shells=3,
         target=target,
         inputs=("overlap", "kinetic", "external", "sap"),
         product_precision="float64",

@@ -122,7 +122,7 @@ def test_wanted_irreps_only():
     chosen = couple(blocks, layout, [Irrep(1, -1), Irrep(0, 1), Irrep(9, 1)])
     assert set(chosen) == {Irrep(0, 1), Irrep(1, -1)}
     for irrep, value in chosen.items():
-        np.testing.assert_array_equal(value, everything[irrep])
+        np.testing.assert_allclose(value, everything[irrep], rtol=0, atol=TOLERANCE)
     rest = {irrep: value for irrep, value in everything.items() if irrep not in chosen}
     total = uncouple(chosen, layout) + uncouple(rest, layout)
     np.testing.assert_allclose(total, blocks, atol=TOLERANCE)

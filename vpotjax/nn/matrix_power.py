@@ -69,15 +69,12 @@ class MatrixPower(nn.Module):
         operators = jnp.where(pairs, jnp.asarray(operators), 0.0)
         layer = nn.remat(ProductLayer) if self.checkpoint else ProductLayer
         state = self.mix("start", operators, elements)
-        kept = [state]
         for i in range(self.layers):
             factor = self.mix(f"factor_{i}", operators[-1:], elements)
             state = layer(self.hidden_layout, self.species, self.hidden, self.precision, name=f"layer_{i}")(
                 state, factor, elements
             )
-            kept.append(state)
-        blocks = jnp.where(pairs, jnp.concatenate(kept), 0.0)
-        coupled = couple(blocks, self.hidden_layout, wanted)
+        coupled = couple(jnp.where(pairs, state, 0.0), self.hidden_layout, wanted)
         return {irrep: jnp.concatenate(list(x), axis=-2) for irrep, x in coupled.items()}
 
     def mix(self, name: str, operators: jax.Array, elements: Array) -> jax.Array:
