@@ -43,10 +43,9 @@ LEVELS = {
 
 @dataclass(frozen=True)
 class Structures:
-    """Molecules of a set, with `group` (a number that structures belonging together share) and distances in Å."""
+    """Molecules of a set, and of dimers their distances in Å."""
 
     molecules: list[Molecule]
-    group: np.ndarray
     distance: np.ndarray
 
 
@@ -69,7 +68,7 @@ def structures(name: str) -> Structures:
     if name == "water":
         with np.load(SHARED / "water_monomer_ccsd_1000.npz") as file:
             molecules = [Molecule(file["Z"], r * ANGSTROM_TO_BOHR) for r in file["R"]]
-        return Structures(molecules, np.arange(len(molecules)), np.zeros(len(molecules)))
+        return Structures(molecules, np.zeros(len(molecules)))
     path = "water_dimers_long_range.extxyz.gz" if name == "dimers" else "qm7.extxyz.gz"
     parsed = frames(SHARED / path)
     if name == "qm7":
@@ -78,29 +77,23 @@ def structures(name: str) -> Structures:
         Molecule(np.array([atomic_numbers[s] for s in symbols]), positions * ANGSTROM_TO_BOHR)
         for _, symbols, positions in parsed
     ]
-    group = [int(fields.get("pair", i)) for i, (fields, _, _) in enumerate(parsed)]
-    return Structures(
-        molecules, np.array(group), np.array([float(f.get("distance_angstrom", 0)) for f, _, _ in parsed])
-    )
+    return Structures(molecules, np.array([float(fields.get("distance_angstrom", 0)) for fields, _, _ in parsed]))
 
 
 def labelled(name: str) -> tuple[Structures, list[dict[str, Any]]]:
-    """The structures of a set that have labels, up to the first that has none, and their labels.
+    """The structures of a set and their labels.
 
     Raises:
-        SystemExit: there are none.
+        SystemExit: some have none yet.
     """
     known, labels = structures(name), []
     for i in range(len(known.molecules)):
         path = LABELS / name / f"{i}.npz"
         if not path.exists():
-            break
+            raise SystemExit(f"{name} has labels up to {i}; make the rest first: python -m benchmarks.labels {name}")
         with np.load(path) as file:
             labels.append(dict(file))
-    if not labels:
-        raise SystemExit(f"no labels of {name}; make them first: python -m benchmarks.labels {name}")
-    count = len(labels)
-    return Structures(known.molecules[:count], known.group[:count], known.distance[:count]), labels
+    return known, labels
 
 
 def make(name: str) -> None:

@@ -3,9 +3,9 @@
     python -m benchmarks.networks                all cases, each in its own process on one thread; prints the table
     python -m benchmarks.networks case 10 4 float32
 
-A layer multiplies C hidden operators of n = natm · width functions; the peak rate is that of C products of square
-matrices with n = 2048 in the same process and precision. "Share" is 2 C n³ over the layer's time, over that rate.
-Finished cases are kept in --partial.
+A layer multiplies C hidden operators of n = natm · width functions; the peak rate is that of one product of matrices
+with n = 2048 in the same process and precision. "Share" is 2 C n³ (with gradient three times that) over the time, over
+that rate. Finished cases are kept in networks.partial.json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def run_case(natm: int, channels: int, precision: str) -> dict[str, Any]:
     import jax.numpy as jnp
     import numpy as np
 
-    from vpotjax.nn.matrix_power import ProductLayer, normalised
+    from vpotjax.nn.matrix_power import ProductLayer, unit_norm
     from vpotjax.operators.blocks import ShellLayout
 
     jax.config.update("jax_enable_x64", True)
@@ -38,21 +38,21 @@ def run_case(natm: int, channels: int, precision: str) -> dict[str, Any]:
 
     def operators() -> jax.Array:
         blocks = rng.standard_normal((channels, natm, natm, layout.width, layout.width))
-        return normalised(jnp.asarray(blocks + blocks.transpose(0, 2, 1, 4, 3), precision))
+        return unit_norm(jnp.asarray(blocks + blocks.transpose(0, 2, 1, 4, 3), precision))
 
     state, factor = operators(), operators()
     elements = jnp.asarray(rng.integers(0, 4, natm))
     layer = ProductLayer(layout, 4, 32, precision)
     params = layer.init(jax.random.key(0), state, factor, elements)
     forward = jax.jit(layer.apply)
-    loss = jax.jit(jax.grad(lambda p, s: jnp.sum(layer.apply(p, s, factor, elements) ** 2), argnums=(0, 1)))
+    loss = jax.jit(jax.grad(lambda p, s, f: jnp.sum(layer.apply(p, s, f, elements) ** 2), argnums=(0, 1, 2)))
     flat = jnp.asarray(rng.standard_normal((2, channels, size, size)), precision)
     large = jnp.asarray(rng.standard_normal((PEAK_SIZE, PEAK_SIZE)), precision)
     product = jax.jit(jnp.matmul)
     seconds = interleaved(
         {
             "layer": lambda: forward(params, state, factor, elements),
-            "gradient": lambda: loss(params, state),
+            "gradient": lambda: loss(params, state, factor),
             "products": lambda: product(flat[0], flat[1]),
             "peak": lambda: product(large, large),
         },

@@ -36,7 +36,7 @@ class Training:
     power_order: int = 3
     """Highest power of V."""
     power_kinds: tuple[str, ...] = ("raw", "metric")
-    """Products of V: raw, metric, lowdin; F is the mean over all networks."""
+    """Products of V: raw, metric, lowdin, rational; F is the mean over all networks."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from vpotjax.integrals.nuclear_attraction import external_potential, screened_po
 from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep, ShellLayout, ao_matrix, atom_pair_blocks, irreps, shell_layout
-from vpotjax.operators.external_potential import POTENTIALS, check_operators, operator_matrices, pair_cutoff
+from vpotjax.operators.external_potential import check_cutoff, check_operators, operator_matrices, pair_cutoff
 from vpotjax.operators.features import FeatureStatistics, normalised, operator_features, pair_type_count, pair_types
 from vpotjax.operators.matrix_power import check_power, lowdin
 
@@ -38,6 +38,8 @@ BASELINES = ("sap", "core", "zero")
 PRECISIONS = ("float32", "float64")
 NETWORKS = ("linear", "gated", "matrix-power")
 TARGETS = ("fock", "density")
+FACTOR_LAST = ("kinetic", "own_nuclei", "sap", "external")
+"""Order of the operators of `MatrixPower`: the last one that is there is the factor of its products."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,8 @@ class ModelConfig:
         precision: of the network, "float32" or "float64"; integrals and eigenproblem keep that of the positions.
         network: "linear", "gated" (by invariants), or "matrix-power" (gated, with hidden operators of `MatrixPower`).
         target: what is predicted, "fock" (F) or "density" (P).
-        inputs: operators whose blocks are features, see `operator_matrices`; of potentials the powers.
+        inputs: operators whose blocks are features, see `operator_matrices`; of potentials the powers. The matrix-power
+            network multiplies by the external potential, or by the screened one where that is the only one.
         cutoff: in bohr, of the potential's nuclei and of pairs of atoms; None for none.
         layers, channels, shells: of `MatrixPower`.
         product_precision: of its matrix products, "float32", "float64" or "bfloat16".
@@ -98,8 +101,11 @@ class ModelConfig:
         for name in ("members", "layers", "channels", "shells", "gated"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
-        if self.cutoff is not None and not self.cutoff > 0:
-            raise InputError(f"cutoff is {self.cutoff}; give a length in bohr, or None.")
+        if not self.hidden or min(self.hidden) < 1:
+            raise InputError(f"hidden is {self.hidden}; give the width of at least one layer.")
+        if len(set(self.power_kinds)) < len(self.power_kinds):
+            raise InputError(f"power_kinds is {self.power_kinds}; give each kind once.")
+        check_cutoff(self.cutoff)
         check_operators(self.inputs)
         if not self.power_kinds:
             raise InputError("power_kinds is empty; give at least one kind of product of V.")
@@ -167,6 +173,12 @@ class Observables:
     polarizability: Array
 
 
+def require_target(config: ModelConfig, target: str) -> None:
+    """Raise InputError unless the model predicts `target`, "fock" or "density"."""
+    if config.target != target:
+        raise InputError(f"the model's target is {config.target!r}, not {target!r}; train one for that.")
+
+
 def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
     """Integrals and features of one molecule of a batch that `config.batch` made."""
     orbital, potential = molecule.bases["orbital"], molecule.bases["potential"]
@@ -183,8 +195,8 @@ def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
     }
     operators = None
     if config.network == "matrix-power":
-        by_rank = sorted(set(matrices) - {"overlap"}, key=lambda name: name in POTENTIALS)  # a potential comes last
-        orthogonal = lowdin(jnp.stack([matrices[n] for n in by_rank]), metric, jnp.asarray(potential.ao_mask))
+        chosen = [matrices[name] for name in FACTOR_LAST if name in matrices]
+        orthogonal = lowdin(jnp.stack(chosen), metric, jnp.asarray(potential.ao_mask))
         operators = atom_pair_blocks(orthogonal, potential, layout) * near[:, :, None, None]
     own = overlap(orbital, positions)
     baseline = baseline_fock(orbital, positions, config.baseline)
@@ -250,8 +262,7 @@ class Model:
         return matrix_from_features(self.config, self.params, normalised_inputs)
 
     def _require(self, target: str) -> None:
-        if self.config.target != target:
-            raise InputError(f"the model's target is {self.config.target!r}, not {target!r}; train one for that.")
+        require_target(self.config, target)
 
     def __call__(self, molecule: Batch) -> Observables:
         """The whole chain for one molecule of a batch that `config.batch` made; the target must be "fock"."""

@@ -22,7 +22,7 @@ from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
 from vpotjax.operators.angular import clebsch_gordan
 from vpotjax.operators.blocks import Irrep, shell_layout
-from vpotjax.operators.external_potential import check_operators, operator_matrices, pair_cutoff
+from vpotjax.operators.external_potential import check_cutoff, check_operators, operator_matrices, pair_cutoff
 from vpotjax.operators.features import matrix_count, operator_features, pair_type_count, pair_types
 from vpotjax.operators.matrix_power import check_power
 
@@ -60,6 +60,7 @@ class PropertyConfig:
         if self.target not in PROPERTIES:
             raise InputError(f"target is {self.target!r}; give one of {', '.join(PROPERTIES)}.")
         check_power(self.power_order, self.power_kind)
+        check_cutoff(self.cutoff)
         check_operators(self.inputs)
         shell_layout(self.potential_basis, self.species)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vpotjax as vp
-from tests.molecules import g2, random_rotation
+from tests.molecules import central_difference, g2, random_rotation
 from vpotjax.conventions import block_diagonal, rotation_matrices
 from vpotjax.io.run import load_model, save_model, write_config
 from vpotjax.model import Model, ModelConfig, initial_parameters, map_batch, prepare
@@ -137,7 +137,7 @@ def test_padding_and_single_precision():
 
 def test_deep_stacks_stay_finite():
     """Normalised operators: the size of the hidden ones grows with depth no faster than by a factor of two each."""
-    from vpotjax.nn.matrix_power import MatrixPower, normalised
+    from vpotjax.nn.matrix_power import MatrixPower, unit_norm
     from vpotjax.operators.blocks import Irrep, ShellLayout
 
     layout, rng = ShellLayout((4, 3, 2)), np.random.default_rng(0)
@@ -150,8 +150,39 @@ def test_deep_stacks_stay_finite():
     features = network.apply(params, operators, elements, wanted)
     assert all(np.all(np.isfinite(x)) for x in features.values())
     assert max(float(np.abs(x).max()) for x in features.values()) < 100
-    flat = np.asarray(normalised(jnp.asarray(operators)))[0].transpose(0, 2, 1, 3).reshape(30 * layout.width, -1)
+    flat = np.asarray(unit_norm(jnp.asarray(operators)))[0].transpose(0, 2, 1, 3).reshape(30 * layout.width, -1)
     assert 0.01 < np.abs(np.linalg.eigvalsh(flat)).max() <= 1
+
+
+def test_position_gradient_agrees_with_finite_differences():
+    """Through hidden operators, the cutoff and the normalisation, padded, with an atom pair at the cutoff's edge."""
+    config = dataclasses.replace(
+        CONFIG, potential_basis="sto-3g", network="matrix-power", cutoff=3.0, power_kinds=("rational",), layers=1
+    )
+    molecule = distorted("H2O")
+    example = jax.tree.map(jnp.asarray, config.batch([molecule], vp.batching.batch_shape(config.batch([g2("CH4")])))[0])
+    prepared = jax.jit(prepare, static_argnums=1)(example, config)
+    features = jax.tree.map(lambda leaf: np.asarray(leaf)[None], prepared.features)
+    count = matrix_count(config.inputs, config.power_order)
+    statistics = {
+        kind: feature_statistics(x, np.asarray(prepared.kinds)[None], SPECIES, count) for kind, x in features.items()
+    }
+    rng = np.random.default_rng(2)
+    params = initial_parameters(config, prepared, 0)
+    params = jax.tree.map(lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape), params)
+    model, weights = Model(config, params, statistics), rng.standard_normal((9, 9))
+    direction = jnp.asarray(rng.standard_normal(example.positions.shape))
+
+    @jax.jit
+    @jax.value_and_grad
+    def along(t):
+        moved = dataclasses.replace(example, positions=example.positions + t * direction)
+        return jnp.vdot(weights, model.fock(prepare(moved, config)))
+
+    exact = along(0.0)[1]
+    assert abs(exact) > 1e-2
+    # A small step, for the cutoff's edge and the soft norms of small blocks vary fast; rounding over step is 1e-8.
+    np.testing.assert_allclose(central_difference(lambda t: along(t)[0], 1e-5), exact, rtol=1e-6)
 
 
 def test_far_molecules_are_independent_with_a_cutoff():
@@ -204,6 +235,8 @@ def test_saved_and_loaded(tmp_path):
         ("inputs", ("overlap",), "with external or sap among them"),
         ("cutoff", -1.0, "cutoff is -1.0"),
         ("layers", 0, "layers is 0"),
+        ("hidden", (), "hidden is"),
+        ("power_kinds", ("raw", "raw"), "give each kind once"),
     ],
 )
 def test_bad_settings_are_named(field, value, message):

@@ -28,13 +28,19 @@ POTENTIALS = ("external", "sap")
 OPERATORS = ("overlap", "kinetic", *POTENTIALS, "own_nuclei")
 
 
-def check_operators(names: Sequence[str], name: str = "inputs") -> None:
+def check_operators(names: Sequence[str]) -> None:
     """Raise InputError unless all names are among OPERATORS, none twice, and a potential is among them."""
     unknown = [n for n in names if n not in OPERATORS]
     if unknown or len(set(names)) < len(names) or not set(names) & set(POTENTIALS):
         raise InputError(
-            f"{name} is {tuple(names)}; give different ones of {', '.join(OPERATORS)}, with external or sap among them."
+            f"inputs is {tuple(names)}; give different ones of {', '.join(OPERATORS)}, with external or sap among them."
         )
+
+
+def check_cutoff(cutoff: float | None) -> None:
+    """Raise InputError unless `cutoff` is None or a positive length."""
+    if cutoff is not None and not cutoff > 0:
+        raise InputError(f"cutoff is {cutoff}; give a length in bohr, or None.")
 
 
 def cutoff_function(distances: Array, cutoff: float) -> jax.Array:
@@ -54,7 +60,7 @@ def pair_cutoff(positions: Array, cutoff: float | None) -> jax.Array:
 
 
 def operator_matrices(
-    basis: Basis, positions: Array, names: Sequence[str], cutoff: float | None = None
+    basis: Basis, positions: Array, inputs: Sequence[str], cutoff: float | None = None
 ) -> dict[str, jax.Array]:
     """The operators by name, each (nao, nao), symmetric, zero on padding, in atomic units.
 
@@ -64,19 +70,19 @@ def operator_matrices(
     Args:
         basis: from `load_basis`.
         positions: (natm, 3), bohr.
-        names: of OPERATORS.
+        inputs: of OPERATORS.
         cutoff: in bohr; default: none.
 
     Raises:
         InputError: an unknown name.
     """
-    check_operators(names)
+    check_operators(inputs)
     makers = {"overlap": overlap, "kinetic": kinetic, "sap": screened_potential, "external": external_potential}
-    per_nucleus = "own_nuclei" in names or (cutoff is not None and "external" in names)
+    per_nucleus = "own_nuclei" in inputs or (cutoff is not None and "external" in inputs)
     terms = nuclear_attraction(basis, positions) if per_nucleus else None
     atoms = jnp.maximum(jnp.asarray(basis.ao_atom), 0)
     result = {}
-    for name in names:
+    for name in inputs:
         if terms is not None and name == "own_nuclei":
             here = jnp.arange(len(terms))[:, None] == atoms
             result[name] = jnp.einsum("apq,apq->pq", terms, (here[:, :, None] | here[:, None, :]).astype(terms.dtype))

@@ -13,6 +13,7 @@ from vpotjax._pytree import pytree
 from vpotjax.basis import load_basis
 from vpotjax.batching import BatchShape, pad_arrays
 from vpotjax.conventions import matching_ao_order, reorder_ao
+from vpotjax.electronic.density import density_matrix
 from vpotjax.io.dataset import Sample
 from vpotjax.losses import Targets
 from vpotjax.model import ModelConfig, Prepared, map_batch, prepare
@@ -26,7 +27,7 @@ class TrainingArrays:
         prepared: inputs of the model.
         targets: observables in the large basis.
         small: observables of the small basis itself, for the basis-set error.
-        fock: F of the small basis, (nbatch, nao, nao), hartree.
+        fock: what the model's target names: F of the small basis, hartree, or its P, (nbatch, nao, nao).
     """
 
     prepared: Prepared
@@ -57,11 +58,15 @@ def training_arrays(
     prepared = jax.jit(map_batch, static_argnums=(0, 2))(prepare, batch, config)
     nao = prepared.overlap.shape[-1]
     focks = [_checked_fock(s, np.asarray(o), config) for s, o in zip(samples, prepared.overlap, strict=True)]
+    matrices = pad_arrays(focks, (nao, nao))
+    if config.target == "density":
+        solve = jax.jit(jax.vmap(density_matrix))
+        matrices = solve(matrices, prepared.overlap, prepared.nelec, prepared.basis.ao_mask)
     return TrainingArrays(
         prepared=jax.tree.map(np.asarray, prepared),
         targets=_targets(samples, large_basis, config.orbital_basis, nao),
         small=_targets(samples, config.orbital_basis, config.orbital_basis, nao),
-        fock=pad_arrays(focks, (nao, nao)),
+        fock=np.asarray(matrices),
     )
 
 

@@ -28,6 +28,7 @@ from vpotjax.model import (
     network,
     normalise,
     observables,
+    require_target,
 )
 from vpotjax.operators.blocks import atom_pair_blocks, couple
 from vpotjax.operators.features import FeatureStatistics, feature_statistics, matrix_count, pair_type_count
@@ -88,6 +89,7 @@ def direct_fit(
     train: TrainingArrays, validation: TrainingArrays, config: ModelConfig, settings: TrainConfig
 ) -> DirectFit:
     """Ridge fits to F and to F with the levels of the large basis, where training on observables starts."""
+    require_target(config, "fock")
     fit = matrix_ridge(train, validation, config, settings)
     both, held_out = _joined(fit.train, fit.validation)
     aligned = jax.jit(jax.vmap(fock_with_levels))(
@@ -176,6 +178,7 @@ def train_on_observables(
         the model and one row of metrics per evaluation.
     """
     config = fit.model.config
+    require_target(config, "fock")
     weights = variance_weights(
         fit.train.targets, settings.mo_energies, settings.gap, settings.dipole, settings.polarizability
     )
@@ -243,7 +246,8 @@ def _optimiser(settings: TrainConfig) -> optax.GradientTransformation:
 
 
 def predicted_observables(model: Model, arrays: TrainingArrays) -> Observables:
-    """Observables of a batch whose features are normalised."""
+    """Observables of a batch whose features are normalised; the model's target must be "fock"."""
+    require_target(model.config, "fock")
 
     def one(inputs: Prepared, params: Any) -> Observables:
         return observables(matrix_from_features(model.config, params, inputs), inputs)

@@ -65,13 +65,16 @@ def train_on_matrices(
         report: called after every chunk with the network, the step and the mean training loss.
 
     Raises:
+        InputError: the network is linear, so there is nothing to train.
         FloatingPointError: the loss is not finite.
     """
     config = fit.model.config
+    if config.network == "linear":
+        raise InputError("network is 'linear'; its ridge fit is exact, so use fit.model, or another network.")
     flax_module, optimiser = network(config), _optimiser(settings)
     count, size = len(fit.train), min(settings.batch_size, len(fit.train))
     frames = _frames(fit.train) if config.target == "fock" else None
-    size_of_residual = float(np.sqrt(np.mean((predicted_matrices(fit.model, fit.train) - fit.train.fock) ** 2)))
+    size_of_residual = _residual(fit)
 
     def loss(params: Any, batch: tuple[Prepared, Array, Any]) -> jax.Array:
         def one(molecule: Prepared, matrix: Array, frame: Any) -> jax.Array:
@@ -112,6 +115,14 @@ def train_on_matrices(
             report({"network": name, "step": start + now, "training_loss": mean})
         trained[name] = carry[0]
     return dataclasses.replace(fit.model, params=trained)
+
+
+def _residual(fit: DirectFit) -> float:
+    """Root mean square of the elements that the ridge fit leaves, at least 1e-9."""
+    mask = np.asarray(fit.train.prepared.basis.ao_mask)
+    real = mask[:, :, None] & mask[:, None, :]
+    error = (predicted_matrices(fit.model, fit.train) - fit.train.fock)[real]
+    return max(float(np.sqrt(np.mean(error**2))), 1e-9)
 
 
 def with_scale(params: Any, scale: float) -> Any:
