@@ -46,7 +46,7 @@ def assert_operators_agree(molecule, basis, cartesian=False):
         np.testing.assert_allclose(ours[name], expected, rtol=0, atol=TOLERANCE, err_msg=name)
 
 
-@pytest.mark.parametrize("basis", ["sto-3g", "def2-svp"])
+@pytest.mark.parametrize("basis", ["sto-3g", pytest.param("def2-svp", marks=pytest.mark.slow)])
 def test_every_element_agrees_with_pyscf(basis):
     assert_operators_agree(every_element(), basis)
 
@@ -241,14 +241,14 @@ def test_derivatives_agree_with_finite_differences(operator, basis):
 
     gradient = jax.jit(jax.grad(value))
     first = jnp.vdot(gradient(positions), direction)
-    assert abs(first) > 0.1
+    assert abs(first) > 0.01
     values = jax.jit(value)
     numerical = central_difference(lambda t: values(positions + t * direction))
     np.testing.assert_allclose(numerical, first, rtol=1e-8)  # step⁴ and rounding over step
     numerical = central_difference(lambda t: jnp.vdot(gradient(positions + t * direction), other))
     forward = jax.jit(lambda r: jax.jvp(gradient, (r,), (direction,))[1])(positions)
     reverse = jax.jit(jax.grad(lambda r: jnp.vdot(gradient(r), other)))(positions)
-    assert abs(numerical) > 0.1
+    assert abs(numerical) > 0.01
     np.testing.assert_allclose(jnp.vdot(forward, other), numerical, rtol=1e-8)
     np.testing.assert_allclose(jnp.vdot(reverse, direction), numerical, rtol=1e-8)
 

@@ -33,8 +33,13 @@ CONFIG = ModelConfig(
     inputs=("overlap", "kinetic", "external", "sap"),
 )
 MODELS = {
-    "linear": {"network": "linear"},
-    "gated": {"network": "gated", "inputs": ("own_nuclei", "external"), "power_kinds": ("rational",)},
+    "linear": {"network": "linear", "potential_basis": "sto-3g"},
+    "gated": {
+        "network": "gated",
+        "potential_basis": "sto-3g",
+        "inputs": ("own_nuclei", "external"),
+        "power_kinds": ("rational",),
+    },
     "matrix-power": {"network": "matrix-power", "cutoff": 7.0, "inputs": ("overlap", "external")},
     "density": {"network": "matrix-power", "target": "density", "inputs": ("sap", "kinetic")},
 }

@@ -87,7 +87,7 @@ def test_padding_changes_nothing(matrices, kind):
     assert not np.any(powers[:, :, n:])
     for one, other in zip(gradients, padded_gradients, strict=True):
         if kind != "raw":
-            assert np.abs(one).max() > 1
+            assert np.abs(one).max() > 0.1
         np.testing.assert_allclose(other[:n, :n], one, rtol=0, atol=TOLERANCE * max(1.0, np.abs(one).max()))
         assert np.all(np.isfinite(other))
 
