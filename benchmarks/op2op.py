@@ -100,9 +100,8 @@ def run(name: str, network: str, target: str, steps: int) -> dict[str, Any]:
     fit = matrix_ridge(train, validation, config, TrainConfig())
     print(f"# prepared {time.perf_counter() - start:.0f} s", flush=True)
     model = fit.model
-    settings = MatrixTrainConfig(steps=max(steps, 1))
     if network != "linear":
-        model = train_on_matrices(fit, settings, _report(settings.steps))
+        model = train_on_matrices(fit, MatrixTrainConfig(steps=steps), _report(steps))
     predicted = predicted_matrices(model, normalised_arrays(test, model.statistics, config.precision))
     row: dict[str, Any] = {"set": name, "network": network, "target": target, "train": ntrain}
     row |= {"parameters": int(sum(np.size(x) for x in jax.tree.leaves(model.params)))}

@@ -36,6 +36,13 @@ from vpotjax.train.data import TrainingArrays
 from vpotjax.train.ridge import ridge_weights
 
 
+def require_positive_settings(settings: Any, names: tuple[str, ...]) -> None:
+    """Raise InputError unless the named fields are positive."""
+    for name in names:
+        if getattr(settings, name) <= 0:
+            raise InputError(f"{name} is {getattr(settings, name)}; give a positive number.")
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How a model is trained.
@@ -62,9 +69,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "noise", "evaluations"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} is {getattr(self, name)}; give a positive number.")
+        require_positive_settings(self, ("steps", "batch_size", "learning_rate", "noise", "evaluations"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +187,7 @@ def train_on_observables(
     weights = variance_weights(
         fit.train.targets, settings.mo_energies, settings.gap, settings.dipole, settings.polarizability
     )
-    optimiser = _optimiser(settings)
+    optimiser = clipped_adam(settings.learning_rate, settings.steps, 0.01)
     flax_module = network(config)
 
     def batch_loss(params: Any, batch: tuple[Prepared, Targets]) -> jax.Array:
@@ -239,9 +244,9 @@ def mean_loss(
     return jnp.mean(jax.vmap(one)(*batch))
 
 
-def _optimiser(settings: TrainConfig) -> optax.GradientTransformation:
-    peak, steps = settings.learning_rate, settings.steps
-    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, max(1, steps // 20), max(steps, 2), 0.01 * peak)
+def clipped_adam(peak: float, steps: int, final: float) -> optax.GradientTransformation:
+    """Adam with a linear warm-up over the first twentieth, then a cosine to `final` times `peak`; clipped gradients."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, max(1, steps // 20), max(steps, 2), final * peak)
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
 
 

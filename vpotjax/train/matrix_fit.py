@@ -15,9 +15,9 @@ from vpotjax._checks import InputError
 from vpotjax._typing import Array
 from vpotjax.electronic.eigensolver import eigh
 from vpotjax.losses import density_loss, matrix_loss, wavefunction_alignment_loss
-from vpotjax.model import Model, Prepared, map_batch, matrix_from_blocks, matrix_from_features, network
+from vpotjax.model import Model, Prepared, matrix_from_blocks, matrix_from_features, network
 from vpotjax.train.data import TrainingArrays
-from vpotjax.train.fit import DirectFit
+from vpotjax.train.fit import DirectFit, clipped_adam, map_arrays, require_positive_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +41,7 @@ class MatrixTrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "chunk"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} is {getattr(self, name)}; give a positive number.")
+        require_positive_settings(self, ("steps", "batch_size", "learning_rate", "chunk"))
         if self.alignment < 0:
             raise InputError(f"alignment is {self.alignment}; give 0 or a positive number.")
 
@@ -139,9 +137,7 @@ def _frames(arrays: TrainingArrays) -> tuple[jax.Array, jax.Array]:
 
 
 def _optimiser(settings: MatrixTrainConfig) -> optax.GradientTransformation:
-    peak, steps = settings.learning_rate, settings.steps
-    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, max(1, steps // 20), max(steps, 2), 1e-4 * peak)
-    moving = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    moving = clipped_adam(settings.learning_rate, settings.steps, 1e-4)
     return optax.multi_transform({"moving": moving, "fixed": optax.set_to_zero()}, _labels)
 
 
@@ -157,5 +153,8 @@ def _labels(params: Any) -> Any:
 
 def predicted_matrices(model: Model, arrays: TrainingArrays) -> np.ndarray:
     """F or P, (nbatch, nao, nao), of a batch whose features are normalised."""
-    predict = jax.jit(lambda m, p: map_batch(lambda inputs: matrix_from_features(m.config, m.params, inputs), p))
-    return np.asarray(predict(model, arrays.prepared))
+
+    def one(inputs: Prepared, params: Any) -> jax.Array:
+        return matrix_from_features(model.config, params, inputs)
+
+    return map_arrays(one, arrays.prepared, model.params)
