@@ -29,15 +29,15 @@ from benchmarks.structures import alkane
 SIZES = [(32, 40), (32, 80), (32, 160), (32, 320), (8, 160), (128, 160)]
 
 
-def loss_functions(targets: Any) -> Callable[..., Any]:
-    """Loss of one molecule as a function of F; `targets` are (ε, μ, α)."""
+def loss_functions(targets: Any, max_occupied: int | None = None) -> Callable[..., Any]:
+    """Loss of one molecule as a function of F; `targets` are (ε, μ, α), `max_occupied` as in `orbitals`."""
     import jax.numpy as jnp
 
     import vpotjax as vp
     from vpotjax.electronic.polarizability import polarizability_of
 
     def loss(fock: Any, overlap: Any, position: Any, positions: Any, charges: Any, nelec: Any, mask: Any) -> Any:
-        orbitals = vp.orbitals(fock, overlap, nelec, mask)
+        orbitals = vp.orbitals(fock, overlap, nelec, mask, max_occupied=max_occupied)
         dipole = vp.dipole(orbitals.density, position, positions, charges)
         alpha = polarizability_of(orbitals, position)
         error = jnp.where(mask, orbitals.mo_energies[0] - targets[0], 0.0)
@@ -95,7 +95,7 @@ def run_qm7(basis: str, dtype: str) -> dict[str, Any]:
     molecules = molecules_of("QM7")
     arrays = batch_of(molecules, basis, dtype)
     nao = arrays[0].shape[-1]
-    loss = loss_functions(zero_targets(nao))
+    loss = loss_functions(zero_targets(nao), max(m.nelec for m in molecules) // 2)
     gradient = jax.grad(loss)
 
     def batched(function: Callable[..., Any]) -> dict[str, Any]:

@@ -115,3 +115,32 @@ def test_gradients_of_losses_are_finite_at_the_target(benzene):
     gradient = jax.grad(loss)(fock)
     assert np.all(np.isfinite(gradient))
     assert np.abs(gradient).max() < 1e-10
+
+
+def test_two_spins():
+    """The means over both spins, each as if alone; the gap is that of both together."""
+    rng = np.random.default_rng(4)
+    overlap = jnp.eye(6) + 0.1 * jnp.ones((6, 6))
+    focks, wrong = (x + x.transpose(0, 2, 1) for x in rng.standard_normal((2, 2, 6, 6)))
+    energies, coefficients = vp.eigh(focks, overlap)
+    mask, nelec = jnp.ones((2, 6), bool), jnp.array([3, 1])
+
+    def means(function, *arguments):
+        return np.mean([function(*(a[i] for a in arguments)) for i in (0, 1)])
+
+    np.testing.assert_allclose(losses.matrix_loss(wrong, focks), means(losses.matrix_loss, wrong, focks))
+    arguments = (wrong, coefficients, energies, mask)
+    both = losses.wavefunction_alignment_loss(*arguments)
+    np.testing.assert_allclose(both, means(losses.wavefunction_alignment_loss, *arguments))
+    np.testing.assert_allclose(losses.gauge_shift(focks - 0.3 * overlap, focks, overlap), 0.3)
+    densities, others = (vp.density_matrix(f, overlap, nelec) for f in (focks, wrong))
+    misplaced = [np.trace((a - b) @ overlap @ (a - b) @ overlap) for a, b in zip(densities, others, strict=True)]
+    np.testing.assert_allclose(losses.density_loss(others, densities, overlap), sum(misplaced) / 4)
+    occupied, frontier = losses.occupied_levels(nelec, mask), losses.frontier_levels(nelec, mask)
+    np.testing.assert_array_equal(occupied.sum(axis=1), nelec)
+    np.testing.assert_array_equal(np.argwhere(frontier), [[0, 2], [0, 3], [1, 0], [1, 1]])
+    levels = vp.eigh(wrong, overlap)[0]
+    expected = np.sum(np.where(occupied, levels - energies, 0.0) ** 2) / 4
+    np.testing.assert_allclose(losses.orbital_energy_loss(levels, energies, occupied), expected)
+    gap = min(energies[0, 3], energies[1, 1]) - max(energies[0, 2], energies[1, 0])
+    np.testing.assert_allclose(vp.homo_lumo_gap(energies, nelec), gap)

@@ -26,16 +26,16 @@ CONFIG = ModelConfig(
 MOLECULES = ["CH4", "C6H6", "CH3CONH2"]
 
 
-# No d functions and one kind of power: compiles fast where gradients are taken.
-LIGHT = dataclasses.replace(CONFIG, potential_basis="6-31g", power_kinds=("metric",))
+# Small shells and one kind of power: compiles fast where gradients are taken.
+LIGHT = dataclasses.replace(CONFIG, potential_basis="sto-3g", power_order=2, power_kinds=("metric",))
 
 
 @functools.cache
 def random_model(config=CONFIG) -> Model:
     """Every weight is random, so that no part of the network is switched off; near T + SAP, so that the gap is open."""
     config = dataclasses.replace(config, baseline="sap")
-    batch = config.batch([g2(name) for name in MOLECULES])
-    prepared = jax.jit(lambda b: jax.lax.map(lambda m: prepare(m, config), b))(jax.tree.map(jnp.asarray, batch))
+    parts = [prepared_of(config, g2(name)) for name in MOLECULES]
+    prepared = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
     kinds, count = np.asarray(prepared.kinds), matrix_count(config.inputs, config.power_order)
     statistics = {k: feature_statistics(x, kinds, config.species, count) for k, x in prepared.features.items()}
     params = initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), 0)
@@ -45,19 +45,25 @@ def random_model(config=CONFIG) -> Model:
     return Model(config, params, statistics)
 
 
+jitted_prepare = jax.jit(prepare, static_argnums=1)
+
+
+def prepared_of(config, molecule: vp.Molecule):
+    """All padded alike, so that one program serves the file."""
+    shape = vp.batching.batch_shape(config.batch([g2(name) for name in MOLECULES]))
+    return jitted_prepare(jax.tree.map(jnp.asarray, config.batch([molecule], shape)[0]), config)
+
+
 @jax.jit
-def fock_and_observables(model, molecule):
-    prepared = prepare(molecule, model.config)
+def fock_and_observables(model, prepared):
     fock = model.fock(prepared)
-    return fock, observables(fock, prepared), prepared.overlap
+    return fock, observables(fock, prepared)
 
 
 def evaluate(molecule: vp.Molecule):
-    """F, observables and S of one molecule, all padded alike so that one program serves the file."""
+    """F and observables of one molecule."""
     model = random_model()
-    shape = vp.batching.batch_shape(model.config.batch([g2(name) for name in MOLECULES]))
-    batch = model.config.batch([molecule], shape)
-    return jax.tree.map(np.asarray, fock_and_observables(model, jax.tree.map(jnp.asarray, batch[0])))
+    return jax.tree.map(np.asarray, fock_and_observables(model, prepared_of(model.config, molecule)))
 
 
 def moved(molecule: vp.Molecule, rotation=None, shift=0.0, order=None):
@@ -76,7 +82,7 @@ def test_rotation_with_inversion(name):
     distorted = vp.Molecule(
         molecule.numbers, molecule.positions + 0.1 * np.sin(np.arange(3 * molecule.natm)).reshape(-1, 3)
     )
-    (fock, before, _), (rotated, after, _) = evaluate(distorted), evaluate(moved(distorted, rotation))
+    (fock, before), (rotated, after) = evaluate(distorted), evaluate(moved(distorted, rotation))
     shells = vp.load_basis("sto-3g", molecule.numbers).shell_angular_momenta()
     wigner = rotation_matrices(1, tuple(map(tuple, rotation.tolist())))
     big = block_diagonal([wigner[l] for l in shells])
@@ -94,7 +100,7 @@ def test_rotation_with_inversion(name):
 
 @pytest.mark.parametrize("name", MOLECULES)
 def test_translation(name):
-    (fock, before, _), (shifted, after, _) = (
+    (fock, before), (shifted, after) = (
         evaluate(g2(name)),
         evaluate(moved(g2(name), shift=np.array([1.0, -2.0, 0.5]))),
     )
@@ -107,7 +113,7 @@ def test_translation(name):
 def test_permutation(name):
     molecule = g2(name)
     order = np.random.default_rng(1).permutation(molecule.natm)
-    (fock, before, _), (permuted, after, _) = evaluate(molecule), evaluate(moved(molecule, order=order))
+    (fock, before), (permuted, after) = evaluate(molecule), evaluate(moved(molecule, order=order))
     slices = vp.load_basis("sto-3g", molecule.numbers).atom_ao_slices()
     index = np.concatenate([np.arange(*slices[atom]) for atom in order])
     assert np.abs(permuted - fock).max() > 1e-2
@@ -121,22 +127,22 @@ def test_permutation(name):
 
 
 def test_fock_is_hermitian_and_zero_on_padding():
-    fock, _, _ = evaluate(g2("CH4"))
+    fock, _ = evaluate(g2("CH4"))
     np.testing.assert_array_equal(fock, fock.T)
     assert np.abs(fock[:9, :9]).max() > 1
     assert not np.any(fock[9:])
 
 
 @jax.jit
+@functools.partial(jax.value_and_grad, argnums=(0, 1))
 def light_loss(positions, params, example, weights):
-    """A scalar of all observables of the light model."""
+    """A scalar of all observables of the light model, and its gradients in positions and parameters."""
     moved_example = dataclasses.replace(example, positions=positions)
     o = dataclasses.replace(random_model(LIGHT), params=params)(moved_example)
     energies = jnp.sum(jnp.where(example.bases["orbital"].ao_mask, o.mo_energies, 0.0) ** 3)
     return energies + jnp.vdot(weights[0], o.dipole) + jnp.vdot(weights, o.polarizability)
 
 
-light_gradient = jax.jit(jax.grad(light_loss, argnums=(0, 1)))
 LOSS_WEIGHTS = np.random.default_rng(3).standard_normal((3, 3))
 
 
@@ -145,14 +151,40 @@ def light_example(name, padded=True):
     return jax.tree.map(jnp.asarray, LIGHT.batch([g2(name)], shape)[0])
 
 
+@jax.jit
+@functools.partial(jax.value_and_grad, argnums=(0, 1))
+def loss_of_prepared(params, matrices, prepared):
+    """The same, from what the geometry gave."""
+    features, baseline, overlap, position = matrices
+    own = dataclasses.replace(prepared, features=features, baseline=baseline, overlap=overlap, position=position)
+    o = observables(dataclasses.replace(random_model(LIGHT), params=params).fock(own), own)
+    energies = jnp.sum(jnp.where(prepared.basis.ao_mask, o.mo_energies, 0.0) ** 3)
+    return energies + jnp.vdot(LOSS_WEIGHTS[0], o.dipole) + jnp.vdot(LOSS_WEIGHTS, o.polarizability)
+
+
+def test_padded_equals_unpadded_in_what_the_geometry_gave():
+    """Values, and gradients in parameters, features and matrices; the integrals have a test of their own."""
+    params = random_model(LIGHT).params
+    small, large = [jitted_prepare(light_example("CH3CONH2", padded), LIGHT) for padded in (False, True)]
+    alone, padded = (
+        loss_of_prepared(params, (p.features, p.baseline, p.overlap, p.position), p) for p in (small, large)
+    )
+    np.testing.assert_allclose(padded[0], alone[0], rtol=1e-11)  # another order of summation
+    for a, b in zip(jax.tree.leaves(alone[1]), jax.tree.leaves(padded[1]), strict=True):
+        cut = tuple(slice(min(size, have)) for size, have in zip(a.shape, b.shape, strict=True))
+        np.testing.assert_allclose(b[cut], a, rtol=0, atol=1e-9 * max(1.0, np.abs(a).max()))  # through S⁻¹
+    features, baseline = alone[1][1][:2]
+    assert min(np.abs(x).max() for x in (baseline, *features["metric"].values())) > 1e-3
+
+
+@pytest.mark.slow
 def test_padded_equals_unpadded_in_values_and_gradients():
     params, natm = random_model(LIGHT).params, g2("CH3CONH2").natm
     results = []
     for padded in (False, True):
         example = light_example("CH3CONH2", padded)
-        arguments = (example.positions, params, example, LOSS_WEIGHTS)
-        results.append((light_loss(*arguments), *light_gradient(*arguments)))
-    (value, position_gradient, parameter_gradient), (padded, padded_position, padded_parameter) = results
+        results.append(light_loss(example.positions, params, example, LOSS_WEIGHTS))
+    (value, (position_gradient, parameter_gradient)), (padded, (padded_position, padded_parameter)) = results
     assert np.abs(position_gradient).max() > 1e-2
     np.testing.assert_allclose(padded, value, rtol=1e-11)  # another order of summation
     # the same, through S⁻¹
@@ -170,14 +202,14 @@ def test_chain_agrees_with_finite_differences(name):
         linear = params["metric-0"]["params"]["map"]["linear_1-"].at[5, 0, 0].add(weight)  # hydrogen–carbon, s with p
         own = params["metric-0"]["params"]
         moved_params = {"metric-0": {"params": {**own, "map": {**own["map"], "linear_1-": linear}}}}
-        return light_loss(example.positions.at[1, 0].add(position), moved_params, example, LOSS_WEIGHTS)
+        return light_loss(example.positions.at[1, 0].add(position), moved_params, example, LOSS_WEIGHTS)[0]
 
-    in_positions, in_params = light_gradient(example.positions, params, example, LOSS_WEIGHTS)
+    _, (in_positions, in_params) = light_loss(example.positions, params, example, LOSS_WEIGHTS)
     exact = in_params["metric-0"]["params"]["map"]["linear_1-"][5, 0, 0], in_positions[1, 0]
     assert min(abs(float(e)) for e in exact) > 1e-3
     # 1e-6 is what AD against finite differences must reach; the quotient itself is good to about 1e-8.
-    np.testing.assert_allclose(central_difference(lambda t: loss(t, 0.0)), exact[0], rtol=1e-6)
-    np.testing.assert_allclose(central_difference(lambda t: loss(0.0, t)), exact[1], rtol=1e-6)
+    np.testing.assert_allclose(central_difference(lambda t: loss(t, 0.0), 3e-4), exact[0], rtol=1e-6)
+    np.testing.assert_allclose(central_difference(lambda t: loss(0.0, t), 3e-4), exact[1], rtol=1e-6)
 
 
 def test_features_and_fock_separate_cleanly():
@@ -185,18 +217,18 @@ def test_features_and_fock_separate_cleanly():
     from vpotjax.model import normalise
 
     model = random_model()
-    molecule = jax.tree.map(jnp.asarray, model.config.batch([g2("CH4")])[0])
-    prepared = jax.jit(prepare, static_argnums=1)(molecule, model.config)
-    split = matrix_from_features(model.config, model.params, normalise(prepared, model.statistics, "float64"))
-    np.testing.assert_allclose(split, model.fock(prepared), rtol=0, atol=1e-13)  # the same operations
+    prepared = prepared_of(model.config, g2("CH4"))
+    inputs = jax.jit(normalise, static_argnums=2)(prepared, model.statistics, "float64")
+    split = jax.jit(matrix_from_features, static_argnums=0)(model.config, model.params, inputs)
+    np.testing.assert_allclose(split, evaluate(g2("CH4"))[0], rtol=0, atol=1e-12)  # the same operations, fused apart
 
 
 def test_network_runs_in_single_precision_and_the_eigenproblem_in_double():
     model = random_model()
     single = dataclasses.replace(model, config=dataclasses.replace(model.config, precision="float32"))
     single = dataclasses.replace(single, params=jax.tree.map(lambda x: x.astype(jnp.float32), model.params))
-    molecule = jax.tree.map(jnp.asarray, model.config.batch([g2("CH4")])[0])
-    o, reference = single(molecule), model(molecule)
+    o = fock_and_observables(single, prepared_of(model.config, g2("CH4")))[1]
+    reference = evaluate(g2("CH4"))[1]
     assert o.mo_energies.dtype == jnp.float64
     np.testing.assert_allclose(o.mo_energies, reference.mo_energies, rtol=0, atol=1e-4)  # float32 features of size 10
 

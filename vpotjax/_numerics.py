@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,25 +91,6 @@ def _inverse_square_root_jvp(
     inverse = _inverse_square_root(*primals)
     _, change = _square_root_jvp(primals, tangents)
     return inverse, -inverse @ change @ inverse
-
-
-@jax.custom_jvp
-def congruence(frame: jax.Array, matrices: jax.Array) -> jax.Array:
-    """Cᵀ M C of symmetric M, (..., n, n); its derivative in C is T + Tᵀ with T = dCᵀ M C: half the products."""
-    return frame.T @ (matrices @ frame)
-
-
-@functools.partial(congruence.defjvp, symbolic_zeros=True)
-def _congruence_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    frame, matrices = primals
-    half = matrices @ frame
-    value, tangent = frame.T @ half, jnp.zeros(())
-    if not isinstance(tangents[0], jax.custom_derivatives.SymbolicZero):
-        product = tangents[0].T @ half
-        tangent = tangent + product + jnp.swapaxes(product, -1, -2)
-    if not isinstance(tangents[1], jax.custom_derivatives.SymbolicZero):
-        tangent = tangent + frame.T @ (tangents[1] @ frame)
-    return value, jnp.broadcast_to(tangent, value.shape)
 
 
 def unit_padding(matrix: Array, mask: Array | None) -> jax.Array:

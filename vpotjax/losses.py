@@ -1,6 +1,7 @@
 """Losses on matrices and observables of one molecule: pure, masked, error = prediction − target.
 
 Each is a mean of squares over what is real, in the squared unit of its argument; `observable_loss` combines several.
+Matrices and levels may have a leading spin axis, α and β; the mean is over both.
 """
 
 from __future__ import annotations
@@ -102,22 +103,29 @@ def observable_loss(
 
 
 def occupied_levels(nelec: Array | int, level_mask: Array) -> jax.Array:
-    """(nmo,) True for the occupied of the real levels of a closed shell."""
-    return jnp.asarray(level_mask) & (jnp.arange(jnp.shape(level_mask)[-1]) < jnp.asarray(nelec) // 2)
+    """(nmo,) True for the occupied of the real levels; (2, nmo) for two numbers of electrons, α and β."""
+    return jnp.asarray(level_mask) & (_position(nelec, level_mask) < 0)
 
 
 def frontier_levels(nelec: Array | int, level_mask: Array, below: int = 1, above: int = 1) -> jax.Array:
-    """(nmo,) True for the `below` highest occupied and the `above` lowest virtual of the real levels."""
-    distance = jnp.arange(jnp.shape(level_mask)[-1]) - jnp.asarray(nelec) // 2
+    """(nmo,) True for the `below` highest occupied and the `above` lowest virtual of the real levels, or (2, nmo)."""
+    distance = _position(nelec, level_mask)
     return jnp.asarray(level_mask) & (distance >= -below) & (distance < above)
+
+
+def _position(nelec: Array | int, level_mask: Array) -> jax.Array:
+    """Of each level counted from the LUMO, for each spin where `nelec` has two numbers."""
+    electrons = jnp.asarray(nelec)
+    nocc = electrons[:, None] if electrons.ndim else electrons // 2
+    return jnp.arange(jnp.shape(level_mask)[-1]) - nocc
 
 
 def orbital_energy_loss(mo_energies: Array, reference: Array, level_mask: Array) -> jax.Array:
     """Mean over the masked levels of Δε², hartree².
 
     Args:
-        mo_energies, reference: (nmo,), ascending, hartree.
-        level_mask: (nmo,) which levels count; see `occupied_levels` and `frontier_levels`.
+        mo_energies, reference: (nmo,) or (2, nmo), ascending, hartree.
+        level_mask: of the same shape, which levels count; see `occupied_levels` and `frontier_levels`.
     """
     require_shape("reference", reference, jnp.shape(mo_energies))
     return _masked_mean(mo_energies - jnp.asarray(reference), level_mask)
@@ -127,11 +135,12 @@ def gauge_shift(fock: Array, reference: Array, overlap: Array, ao_mask: Array | 
     """μ that minimises ‖F + μS − F_ref‖, (), hartree: the energy zero that a potential leaves open.
 
     Args:
-        fock, reference, overlap: F, F_ref and S, (nao, nao).
+        fock, reference: F and F_ref, (nao, nao) or (2, nao, nao), α and β with one shift.
+        overlap: S, (nao, nao).
         ao_mask: (nao,) True where an AO is real; default: all.
     """
-    real = _pairs(ao_mask, fock)
-    metric = jnp.where(real, overlap, 0.0)
+    metric = jnp.where(_pairs(ao_mask, fock), overlap, 0.0)
+    metric = jnp.broadcast_to(metric, jnp.shape(fock))
     return jnp.sum(metric * (reference - fock)) / jnp.sum(metric * metric)
 
 
@@ -141,7 +150,7 @@ def matrix_loss(
     """Mean over elements of Δ², hartree² for Fock matrices.
 
     Args:
-        matrix, reference: (nao, nao).
+        matrix, reference: (nao, nao) or (2, nao, nao).
         ao_mask: (nao,) True where an AO is real; default: all.
         overlap: S, (nao, nao): the error up to a multiple of S, see `gauge_shift`.
     """
@@ -162,18 +171,20 @@ def wavefunction_alignment_loss(
     (Li et al. 2025, "wavefunction alignment").
 
     Args:
-        fock: F, (nao, nao), hartree.
-        reference_coefficients: C_ref, (nao, nmo), zero on padding.
-        reference_energies: ε_ref, (nmo,), hartree.
-        level_mask: (nmo,) which levels count.
+        fock: F, (nao, nao) or (2, nao, nao), hartree.
+        reference_coefficients: C_ref, (nao, nmo) or (2, nao, nmo), zero on padding.
+        reference_energies: ε_ref, (nmo,) or (2, nmo), hartree.
+        level_mask: (nmo,) or (2, nmo), which levels count.
         off_diagonal: weight of elements between different levels.
     """
-    energies, mask = jnp.asarray(reference_energies), jnp.asarray(level_mask)
-    require_shape("reference_coefficients", reference_coefficients, (jnp.shape(fock)[-1], len(energies)))
-    frame = jnp.asarray(reference_coefficients)
-    error = frame.T @ fock @ frame - jnp.diag(energies)
-    same = jnp.abs(energies[:, None] - energies[None, :]) < SAME_LEVEL
-    weights = jnp.where(same, 1.0, off_diagonal) * (mask[:, None] & mask[None, :])
+    energies, frame = jnp.asarray(reference_energies), jnp.asarray(reference_coefficients)
+    mask = jnp.broadcast_to(jnp.asarray(level_mask), energies.shape)
+    spins, levels = energies.shape[:-1], energies.shape[-1]
+    require_shape("fock", fock, (*spins, *jnp.shape(fock)[-2:]))
+    require_shape("reference_coefficients", frame, (*spins, jnp.shape(fock)[-1], levels))
+    error = jnp.swapaxes(frame, -1, -2) @ fock @ frame - energies[..., None] * jnp.eye(levels, dtype=energies.dtype)
+    same = jnp.abs(energies[..., :, None] - energies[..., None, :]) < SAME_LEVEL
+    weights = jnp.where(same, 1.0, off_diagonal) * (mask[..., :, None] & mask[..., None, :])
     return jnp.sum(weights * error**2) / jnp.maximum(jnp.sum(mask), 1)
 
 
@@ -181,12 +192,12 @@ def density_loss(density: Array, reference: Array, overlap: Array) -> jax.Array:
     """tr(ΔP S ΔP S) / nelec_ref, dimensionless: the part of the electrons that is misplaced, in any basis.
 
     Args:
-        density, reference: P, (nao, nao), zero on padding.
+        density, reference: P, (nao, nao), zero on padding; or (2, nao, nao), α and β.
         overlap: S, (nao, nao).
     """
     require_shape("reference", reference, jnp.shape(density))
     misplaced = (density - jnp.asarray(reference)) @ overlap
-    return jnp.sum(misplaced * misplaced.T) / jnp.sum(jnp.asarray(reference) * overlap)
+    return jnp.sum(misplaced * jnp.swapaxes(misplaced, -1, -2)) / jnp.sum(jnp.asarray(reference) * overlap)
 
 
 def dipole_loss(dipole: Array, reference: Array) -> jax.Array:
@@ -227,4 +238,5 @@ def _pairs(ao_mask: Array | None, matrix: Array) -> jax.Array:
 
 
 def _masked_mean(error: Array, mask: Array) -> jax.Array:
-    return jnp.sum(jnp.where(mask, error, 0.0) ** 2) / jnp.maximum(jnp.sum(jnp.asarray(mask)), 1)
+    mask = jnp.broadcast_to(jnp.asarray(mask), jnp.shape(error))
+    return jnp.sum(jnp.where(mask, error, 0.0) ** 2) / jnp.maximum(jnp.sum(mask), 1)

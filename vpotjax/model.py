@@ -367,9 +367,9 @@ def initial_parameters(config: ModelConfig, prepared: Prepared, seed: int) -> di
     features, operators = jax.tree.map(
         lambda value: jnp.zeros(value.shape, config.precision), (prepared.features, prepared.operators)
     )
-    flax_module, pairs, names = network(config), jnp.asarray(prepared.kinds), config.networks()
+    initial, pairs, names = jax.jit(network(config).init), jnp.asarray(prepared.kinds), config.networks()
     keys = jax.random.split(jax.random.key(seed), len(names))
     return {
-        name: flax_module.init(key, features[kind], pairs, operators)
+        name: initial(key, features[kind], pairs, operators)
         for key, (name, kind) in zip(keys, names.items(), strict=True)
     }

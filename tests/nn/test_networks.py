@@ -12,7 +12,7 @@ import vpotjax as vp
 from tests.molecules import central_difference, g2, random_rotation
 from vpotjax.conventions import block_diagonal, rotation_matrices
 from vpotjax.io.run import load_model, save_model, write_config
-from vpotjax.model import Model, ModelConfig, initial_parameters, map_batch, prepare
+from vpotjax.model import Model, ModelConfig, initial_parameters, prepare
 from vpotjax.operators.features import feature_statistics, matrix_count
 
 SPECIES = (1, 6, 8)
@@ -41,7 +41,12 @@ MODELS = {
         "power_kinds": ("rational",),
     },
     "matrix-power": {"network": "matrix-power", "cutoff": 7.0, "inputs": ("overlap", "external")},
-    "density": {"network": "matrix-power", "target": "density", "inputs": ("sap", "kinetic")},
+    "density": {
+        "network": "matrix-power",
+        "target": "density",
+        "inputs": ("sap", "kinetic"),
+        "potential_basis": "sto-3g",
+    },
 }
 TRAINING = ["H2O", "CH4", "CH3OH"]
 TOLERANCE = 1e-10  # rounding of float64, amplified by the whitening of nearly parallel features
@@ -56,8 +61,7 @@ def water_and_methane(distance):
 @functools.cache
 def random_model(name, seed=0) -> Model:
     config = dataclasses.replace(CONFIG, **MODELS[name])
-    batch = jax.tree.map(jnp.asarray, config.batch([g2(m) for m in TRAINING], shape(config)))
-    prepared = jax.jit(map_batch, static_argnums=(0, 2))(prepare, batch, config)
+    prepared = jax.tree.map(lambda *leaves: np.stack(leaves), *(prepared_of(config, g2(m)) for m in TRAINING))
     count = matrix_count(config.inputs, config.power_order)
     statistics = {
         kind: feature_statistics(x, np.asarray(prepared.kinds), SPECIES, count) for kind, x in prepared.features.items()
@@ -74,16 +78,21 @@ def shape(config):
     return vp.batching.batch_shape(config.batch([water_and_methane(9.0), g2("CH3OH")]))
 
 
+jitted_prepare = jax.jit(prepare, static_argnums=1)
+
+
+def prepared_of(config, molecule, padded=True):
+    batch = config.batch([molecule], shape(config) if padded else None)
+    return jitted_prepare(jax.tree.map(jnp.asarray, batch[0]), config)
+
+
 @jax.jit
-def matrix_of(model, molecule):
-    prepared = prepare(molecule, model.config)
+def matrix_of(model, prepared):
     return model.fock(prepared) if model.config.target == "fock" else model.density(prepared)
 
 
 def evaluate(model, molecule):
-    matrix = np.asarray(
-        matrix_of(model, jax.tree.map(jnp.asarray, model.config.batch([molecule], shape(model.config))[0]))
-    )
+    matrix = np.asarray(matrix_of(model, prepared_of(model.config, molecule)))
     n = vp.load_basis("sto-3g", molecule.numbers).nao
     np.testing.assert_array_equal(matrix, matrix.T)
     assert not np.any(matrix[n:])
@@ -127,7 +136,7 @@ def test_every_weight_matters(name):
 def test_padding_and_single_precision():
     model, molecule = random_model("matrix-power"), distorted("H2O")
     padded = evaluate(model, molecule)
-    alone = jax.tree.map(jnp.asarray, model.config.batch([molecule])[0])
+    alone = prepared_of(model.config, molecule, padded=False)
     np.testing.assert_allclose(matrix_of(model, alone), padded, rtol=0, atol=TOLERANCE)
     config = dataclasses.replace(model.config, precision="float32", product_precision="float32")
     params = jax.tree.map(lambda x: x.astype(jnp.float32), model.params)
@@ -149,10 +158,9 @@ def test_deep_stacks_stay_finite():
     operators = rng.standard_normal((1, 30, 30, layout.width, layout.width)) * 50
     operators = operators + operators.transpose(0, 2, 1, 4, 3)
     elements = jnp.asarray(rng.integers(0, 2, 30))
-    network = MatrixPower(layout, 2, layers=16, channels=2, shells=2)
+    network = MatrixPower(layout, 2, layers=8, channels=2, shells=2)
     wanted = (Irrep(0, 1), Irrep(1, -1))
-    params = network.init(jax.random.key(0), operators, elements, wanted)
-    features = network.apply(params, operators, elements, wanted)
+    features, _ = jax.jit(lambda: network.init_with_output(jax.random.key(0), operators, elements, wanted))()
     assert all(np.all(np.isfinite(x)) for x in features.values())
     assert max(float(np.abs(x).max()) for x in features.values()) < 100
     flat = np.asarray(unit_norm(jnp.asarray(operators)))[0].transpose(0, 2, 1, 3).reshape(30 * layout.width, -1)
@@ -162,7 +170,14 @@ def test_deep_stacks_stay_finite():
 def test_position_gradient_agrees_with_finite_differences():
     """Through hidden operators, the cutoff and the normalisation, padded, with an atom pair at the cutoff's edge."""
     config = dataclasses.replace(
-        CONFIG, potential_basis="sto-3g", network="matrix-power", cutoff=3.0, power_kinds=("rational",), layers=1
+        CONFIG,
+        potential_basis="sto-3g",
+        network="matrix-power",
+        cutoff=3.0,
+        power_kinds=("rational",),
+        layers=1,
+        inputs=("external",),
+        baseline="zero",
     )
     molecule = distorted("H2O")
     example = jax.tree.map(jnp.asarray, config.batch([molecule], vp.batching.batch_shape(config.batch([g2("CH4")])))[0])
@@ -210,9 +225,8 @@ def test_interaction_decays_without_a_cutoff():
 
 def test_idempotent_density():
     model = random_model("density")
-    molecule = jax.tree.map(jnp.asarray, model.config.batch([g2("H2O")])[0])
-    prepared = jax.jit(prepare, static_argnums=1)(molecule, model.config)
-    raw, density = model.density(prepared), model.density(prepared, idempotent=True)
+    prepared = prepared_of(model.config, g2("H2O"))
+    raw, density = matrix_of(model, prepared), jax.jit(lambda m, p: m.density(p, idempotent=True))(model, prepared)
     overlap = prepared.overlap
     assert np.abs(raw @ overlap @ raw - 2 * raw).max() > 1e-2
     np.testing.assert_allclose(density @ overlap @ density, 2 * density, rtol=0, atol=1e-10)

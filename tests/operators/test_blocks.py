@@ -33,6 +33,7 @@ UP_TO_G = {
 BASES = {"def2-svp": "def2-svp", "g": UP_TO_G}
 # The coupling is orthogonal with tables exact to rounding; matrices are of order 1 (random) to 100 (V).
 TOLERANCE = 1e-11
+jitted_couple, jitted_uncouple = (jax.jit(f, static_argnums=1) for f in (couple, uncouple))
 
 
 @functools.cache
@@ -50,7 +51,7 @@ def potential(molecule, basis):
 def coupled_potential(molecule, basis):
     layout = shell_layout(BASES[basis], [1, 6, 8])
     blocks = atom_pair_blocks(potential(molecule, basis), load_basis(BASES[basis], molecule.numbers), layout)
-    return couple(blocks, layout)
+    return jitted_couple(blocks, layout)
 
 
 def test_layout_is_the_union_of_elements():
@@ -69,13 +70,13 @@ def test_round_trip_is_exact(name):
     matrix = np.random.default_rng(0).standard_normal((basis.nao, basis.nao))
     matrix += matrix.T
     blocks = atom_pair_blocks(matrix, basis, layout)
-    coupled = couple(blocks, layout)
+    coupled = jitted_couple(blocks, layout)
     assert blocks.shape == (5, 5, layout.width, layout.width)
     assert sum(x.shape[-2] * x.shape[-1] for x in coupled.values()) == layout.width**2
     np.testing.assert_array_equal(blocks, np.transpose(blocks, (1, 0, 3, 2)))
     squares = sum(np.sum(np.square(x), axis=(2, 3)) for x in coupled.values())  # the coupling is orthogonal
     np.testing.assert_allclose(squares, np.sum(np.square(blocks), axis=(2, 3)), rtol=TOLERANCE)
-    again = uncouple(coupled, layout)
+    again = jitted_uncouple(coupled, layout)
     np.testing.assert_allclose(again, blocks, atol=TOLERANCE)
     np.testing.assert_allclose(ao_matrix(again, basis, layout), matrix, atol=TOLERANCE)
     assert np.array_equal(ao_matrix(blocks, basis, layout), matrix)

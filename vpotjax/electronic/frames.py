@@ -97,17 +97,19 @@ def response(within: Array, apart: Array, right: Array, shift: Array | float | N
 
     Args:
         within: W, (n, n), block diagonal with the eigenvalues on its diagonal; derivatives flow through it.
-        apart: (n, n) True where K may differ from zero.
-        right: (..., n, n).
+        apart: (n, m) True where K may differ from zero; m < n for K with the first m columns only, of which no block
+            reaches beyond them.
+        right: (..., n, m).
         shift: see above.
     """
     energies = stop_gradient(jnp.diagonal(within))
-    difference = energies[:, None] - energies[None, :]
+    few = within[: apart.shape[1], : apart.shape[1]]
+    difference = energies[:, None] - energies[None, : apart.shape[1]]
     factors = difference if shift is None else difference**2 + stop_gradient(shift)
     factors = jnp.where(apart, factors, 1.0)
 
     def commutator(z: jax.Array) -> jax.Array:
-        return jnp.where(apart, within @ z - z @ within, 0.0)
+        return jnp.where(apart, within @ z - z @ few, 0.0)
 
     def operator(z: jax.Array) -> jax.Array:  # the identity inside blocks, so that it has an inverse
         inside = jnp.where(apart, z, 0.0)

@@ -16,7 +16,14 @@ from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.electronic.frames import frame, in_eigenbasis, levels, spectrum
 from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser, real_orbitals
-from vpotjax.electronic.validation import flag, is_symmetric, require_electrons, require_matrices, require_positive
+from vpotjax.electronic.validation import (
+    flag,
+    is_symmetric,
+    require_electrons,
+    require_matrices,
+    require_occupied,
+    require_positive,
+)
 
 CLOSED = {jnp.dtype("float64"): 1e-7, jnp.dtype("float32"): 1e-5}
 """A HOMO–LUMO gap below this part of the largest |ε| is rounding."""
@@ -29,6 +36,7 @@ class Orbitals:
 
     Attributes:
         unrestricted: α and β apart.
+        max_occupied: no spin has more occupied orbitals; products over occupied orbitals are of this width.
         mo_energies: ε, (nspin, nao), ascending, hartree; padding and dropped functions last.
         mo_coefficients: C, (nspin, nao, nao), columns are MOs; zero for padding and dropped functions.
         spaces: like C, but only occupied and virtual spaces are defined; their derivatives need no gap but HOMO–LUMO.
@@ -38,6 +46,7 @@ class Orbitals:
     """
 
     unrestricted: bool = static_field()
+    max_occupied: int = static_field()
     mo_energies: Array
     mo_coefficients: Array
     spaces: Array
@@ -53,14 +62,21 @@ class Orbitals:
     @property
     def density(self) -> jax.Array:
         """P, see `density_matrix`."""
-        occupied = self.spaces * jnp.asarray(self.occupied)[:, None]
+        few = slice(self.max_occupied)
+        occupied = self.spaces[:, :, few] * self.occupied[:, None, few]
         factor = self.electrons_per_orbital * jnp.asarray(self.valid)
-        density = factor[:, None, None] * (occupied @ jnp.swapaxes(self.spaces, 1, 2))
+        density = factor[:, None, None] * (occupied @ jnp.swapaxes(self.spaces[:, :, few], 1, 2))
         return density if self.unrestricted else density[0]
 
 
 def orbitals(
-    fock: Array, overlap: Array, nelec: Array | int, ao_mask: Array | None = None, *, threshold: float | None = None
+    fock: Array,
+    overlap: Array,
+    nelec: Array | int,
+    ao_mask: Array | None = None,
+    *,
+    threshold: float | None = None,
+    max_occupied: int | None = None,
 ) -> Orbitals:
     """Orbitals for several observables at the price of one eigenproblem; see `eigh` and `density_matrix`.
 
@@ -70,21 +86,30 @@ def orbitals(
         nelec: number of electrons, even; for α and β their two numbers. May be traced.
         ao_mask: (nao,) True where an AO is real; default: all.
         threshold: see `eigh`.
+        max_occupied: most occupied orbitals that a spin may have; static. In bases with many more functions, products
+            over occupied orbitals cost a fraction then; more electrons give NaN. Default: nao.
 
     Raises:
-        InputError: as `density_matrix`.
+        InputError: as `density_matrix`; `max_occupied` is not between 1 and nao.
     """
     require_matrices(fock, overlap)
     require_positive(overlap, ao_mask, threshold)
     require_electrons(fock, nelec, ao_mask)
-    return solutions(fock, overlap, nelec, ao_mask, threshold)
+    require_occupied(max_occupied, overlap)
+    return solutions(fock, overlap, nelec, ao_mask, threshold, max_occupied)
 
 
-@functools.partial(jax.jit, static_argnames="threshold")
+@functools.partial(jax.jit, static_argnames=("threshold", "max_occupied"))
 def solutions(
-    fock: Array, overlap: Array, nelec: Array | int, ao_mask: Array | None, threshold: float | None
+    fock: Array,
+    overlap: Array,
+    nelec: Array | int,
+    ao_mask: Array | None,
+    threshold: float | None,
+    max_occupied: int | None = None,
 ) -> Orbitals:
     """`orbitals` without checks."""
+    most = overlap.shape[-1] if max_occupied is None else max_occupied
     transformation = orthogonaliser(overlap, ao_mask, threshold)
     count = jnp.sum(real_orbitals(transformation))
     channels, nocc, whole = spin_channels(fock, nelec)
@@ -105,10 +130,10 @@ def solutions(
             transformation @ follower,
             within,
             occupied,
-            flag(symmetric == 1, is_open, nocc <= count, whole).astype(fock.dtype),
+            flag(symmetric == 1, is_open, nocc <= jnp.minimum(count, most), whole).astype(fock.dtype),
         )
 
-    return Orbitals(fock.ndim == 3, *jax.vmap(one_spin)(channels, nocc))
+    return Orbitals(fock.ndim == 3, most, *jax.vmap(one_spin)(channels, nocc))
 
 
 def spin_channels(fock: Array, nelec: Array | int) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from vpotjax._checks import InputError, require_shape
-from vpotjax._numerics import congruence
 from vpotjax._typing import Array
 from vpotjax.electronic.frames import response
 from vpotjax.electronic.orbitals import Orbitals, solutions
-from vpotjax.electronic.validation import require_electrons, require_matrices, require_positive
+from vpotjax.electronic.validation import require_electrons, require_matrices, require_occupied, require_positive
 
 
 def polarizability(
@@ -25,6 +24,7 @@ def polarizability(
     frequency: Array | float | None = None,
     imaginary: bool = False,
     threshold: float | None = None,
+    max_occupied: int | None = None,
 ) -> jax.Array:
     """Uncoupled polarizability α = 4 Σ_ia r_ia ⊗ r_ia Δ/(Δ² − ω²), Δ = ε_a − ε_i, (3, 3) in bohr³.
 
@@ -39,7 +39,7 @@ def polarizability(
         ao_mask: (nao,) True where an AO is real; default: all.
         frequency: ω in hartree, may be traced; at a real frequency above the gap the sum has poles, without damping.
         imaginary: the frequency is iω: α(iω) = 4 Σ r ⊗ r Δ/(Δ² + ω²), as dispersion coefficients need it.
-        threshold: see `eigh`.
+        threshold, max_occupied: see `orbitals`.
 
     Returns:
         α, symmetric; NaN as `density_matrix`.
@@ -53,7 +53,8 @@ def polarizability(
     require_electrons(fock, nelec, ao_mask)
     if imaginary and frequency is None:
         raise InputError("imaginary is True, but frequency is None; give the frequency in hartree.")
-    solved = solutions(fock, overlap, nelec, ao_mask, threshold)
+    require_occupied(max_occupied, overlap)
+    solved = solutions(fock, overlap, nelec, ao_mask, threshold, max_occupied)
     return polarizability_of(solved, position_integrals, frequency, imaginary)
 
 
@@ -70,14 +71,16 @@ def polarizability_of(
         orbitals: from `orbitals`.
         position_integrals, frequency, imaginary: as `polarizability`.
     """
+    few = slice(orbitals.max_occupied)
     shift = None if frequency is None else (1.0 if imaginary else -1.0) * jnp.asarray(frequency) ** 2
 
     def one_spin(spaces: Array, within: Array, occupied: Array, valid: Array) -> jax.Array:
-        virtual_occupied = ~occupied[:, None] & occupied[None, :]
-        position = jnp.where(virtual_occupied, congruence(spaces, position_integrals), 0.0)
+        virtual_occupied = ~occupied[:, None] & occupied[None, few]
+        position = spaces.T @ (position_integrals @ spaces[:, few])
+        position = jnp.where(virtual_occupied, position, 0.0)
         amplitudes = response(within, virtual_occupied, position, shift)
         if shift is not None:
-            amplitudes = within @ amplitudes - amplitudes @ within
+            amplitudes = within @ amplitudes - amplitudes @ within[few, few]
         alpha = jnp.einsum("xai,yai->xy", position, amplitudes)
         return jnp.asarray(valid * (alpha + alpha.T) / 2)
 

@@ -13,15 +13,20 @@ from vpotjax._typing import Array
 def homo_lumo_gap(mo_energies: Array, nelec: Array | int) -> jax.Array:
     """ε_LUMO − ε_HOMO, () in hartree; nan where there is no such level.
 
-    Where HOMO or LUMO is degenerate the gap has no derivative; what JAX gives is that of one member of the level.
+    With α and β that is the lowest virtual minus the highest occupied level of both. Where HOMO or LUMO is degenerate
+    the gap has no derivative; what JAX gives is that of one member of the level, or the mean of exactly equal ones.
 
     Args:
-        mo_energies: (nmo,) ascending, hartree.
-        nelec: number of electrons, even; may be traced.
+        mo_energies: (nmo,) ascending, hartree; of α and β (2, nmo).
+        nelec: number of electrons, even; of α and β their two numbers. May be traced.
     """
-    nocc = jnp.asarray(nelec) // 2
-    exists = (nocc > 0) & (nocc < mo_energies.shape[-1])
-    return jnp.where(exists, mo_energies[nocc] - mo_energies[nocc - 1], jnp.nan)
+    energies, electrons = jnp.asarray(mo_energies), jnp.asarray(nelec)
+    nocc = electrons[:, None] if energies.ndim == 2 else electrons // 2
+    occupied = jnp.arange(energies.shape[-1]) < nocc
+    exists = jnp.any(occupied) & ~jnp.all(occupied)
+    homo = jnp.max(jnp.where(occupied, energies, -jnp.inf))
+    lumo = jnp.min(jnp.where(occupied, jnp.inf, energies))
+    return jnp.where(exists, lumo - homo, jnp.nan)
 
 
 def density_of_states(

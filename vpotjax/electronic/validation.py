@@ -70,6 +70,13 @@ def require_electrons(fock: Any, nelec: Any, ao_mask: Any) -> None:
         )
 
 
+def require_occupied(max_occupied: int | None, overlap: Any) -> None:
+    """Raise InputError unless `max_occupied` is None or between 1 and nao."""
+    nao = np.shape(overlap)[-1]
+    if max_occupied is not None and not 1 <= max_occupied <= nao:
+        raise InputError(f"max_occupied is {max_occupied}, with {nao} AOs; give a number from 1 to {nao}, or None.")
+
+
 def asymmetry_tolerance(dtype: Any) -> float:
     """Of max |F − Fᵀ| relative to max |F|."""
     return float(np.sqrt(np.finfo(dtype).eps))

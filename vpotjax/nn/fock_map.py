@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from vpotjax._typing import Array
 from vpotjax.nn.matrix_power import MatrixPower
 from vpotjax.nn.pair_map import PairInvariants, PairMap
-from vpotjax.operators.blocks import Coupled, Irrep, ShellLayout, irreps, uncouple
+from vpotjax.operators.blocks import Coupled, ShellLayout, irreps, uncouple
 
 
 class FockMap(nn.Module):
@@ -27,6 +27,7 @@ class FockMap(nn.Module):
         hidden: widths of the MLP of the pairs' invariants.
         gated: channels per irrep that the MLP gates; 0 for a linear map.
         power: makes hidden operators, whose blocks are features too; default: none.
+        linear: whether the linear map is there, or the correction alone; the correction needs `gated`.
     """
 
     layout: ShellLayout
@@ -35,28 +36,27 @@ class FockMap(nn.Module):
     hidden: Sequence[int]
     gated: int
     power: MatrixPower | None = None
+    linear: bool = True
 
     @nn.compact
     def __call__(self, x: Coupled, kinds: Array, operators: Array | None = None) -> jax.Array:
         """Blocks from features `x` of pairs of `kinds`, and from Löwdin `operators`, see `MatrixPower`."""
         outputs = tuple(irreps(self.layout).items())
         elements = jnp.diagonal(kinds)
-        every, learned = x, {}
+        every, learned, parts = x, {}, []
         if self.power is not None and operators is not None:
             learned = self.power(operators, elements, tuple(x))
             every = {irrep: jnp.concatenate([value, learned[irrep]], axis=-2) for irrep, value in x.items()}
-        coupled = PairMap(outputs, self.kinds, 0, name="map")(x, kinds, None)
+        if self.linear:
+            parts.append(PairMap(outputs, self.kinds, 0, name="map")(x, kinds, None))
         if self.gated:
             invariants = PairInvariants(self.species, self.hidden, name="invariants")(every, elements)
             scale = self.param("scale", nn.initializers.ones, (), invariants.dtype)
             gates = PairMap(outputs, self.kinds, self.gated, linear=False, name="gates")(x, kinds, invariants)
-            coupled = _sum(coupled, gates, scale)
+            parts.append(jax.tree.map(lambda y: scale * y, gates))
             if self.power is not None:
                 hidden = PairMap(outputs, self.kinds, self.gated, name="learned")(learned, kinds, invariants)
-                coupled = _sum(coupled, hidden, scale)
+                parts.append(jax.tree.map(lambda y: scale * y, hidden))
+        coupled = jax.tree.map(lambda *terms: sum(terms[1:], start=terms[0]), *parts)
         blocks = jnp.where((kinds >= 0)[..., None, None], uncouple(coupled, self.layout), 0.0)
         return (blocks + blocks.transpose(1, 0, 3, 2)) / 2
-
-
-def _sum(a: Mapping[Irrep, jax.Array], b: Mapping[Irrep, jax.Array], scale: jax.Array) -> dict[Irrep, jax.Array]:
-    return {irrep: a[irrep] + scale * b[irrep] for irrep in a}

@@ -69,10 +69,9 @@ def train_on_matrices(
     config = fit.model.config
     if config.network == "linear":
         raise InputError("network is 'linear'; its ridge fit is exact, so use fit.model, or another network.")
-    flax_module, optimiser = network(config), _optimiser(settings)
+    flax_module, optimiser = network(config).clone(linear=False), _optimiser(settings)
     count, size = len(fit.train), min(settings.batch_size, len(fit.train))
     frames = _frames(fit.train) if config.target == "fock" else None
-    size_of_residual = _residual(fit)
 
     def loss(params: Any, batch: tuple[Prepared, Array, Any]) -> jax.Array:
         def one(molecule: Prepared, matrix: Array, frame: Any) -> jax.Array:
@@ -84,7 +83,7 @@ def train_on_matrices(
             aligned = wavefunction_alignment_loss(predicted, frame[0], frame[1], mask)
             return matrix_loss(predicted, matrix, mask) + settings.alignment * aligned
 
-        return jnp.mean(jax.vmap(one)(*batch)) / size_of_residual**2
+        return jnp.mean(jax.vmap(one)(*batch)) / params["params"]["scale"] ** 2
 
     @jax.jit
     def advance(carry: Any, inputs: Any, indices: jax.Array) -> tuple[Any, jax.Array]:
@@ -99,9 +98,11 @@ def train_on_matrices(
     trained = {}
     for number, (name, kind) in enumerate(config.networks().items()):
         rng = np.random.default_rng([settings.seed, number])
-        prepared = dataclasses.replace(fit.train.prepared, features=fit.train.prepared.features[kind])
+        alone = dataclasses.replace(fit.model, params={name: fit.start[name]})
+        fixed = predicted_matrices(alone, fit.train)  # at first the network is its linear part
+        prepared = dataclasses.replace(fit.train.prepared, features=fit.train.prepared.features[kind], baseline=fixed)
         inputs = jax.tree.map(jnp.asarray, (prepared, fit.train.fock, frames))
-        params = with_scale(fit.start[name], size_of_residual)
+        params = with_scale(fit.start[name], _residual(fixed, fit.train))
         carry = (params, optimiser.init(params))
         for start in range(0, settings.steps, settings.chunk):
             now = min(settings.chunk, settings.steps - start)
@@ -115,11 +116,11 @@ def train_on_matrices(
     return dataclasses.replace(fit.model, params=trained)
 
 
-def _residual(fit: DirectFit) -> float:
+def _residual(fixed: np.ndarray, arrays: TrainingArrays) -> float:
     """Root mean square of the elements that the ridge fit leaves, at least 1e-9."""
-    mask = np.asarray(fit.train.prepared.basis.ao_mask)
+    mask = np.asarray(arrays.prepared.basis.ao_mask)
     real = mask[:, :, None] & mask[:, None, :]
-    error = (predicted_matrices(fit.model, fit.train) - fit.train.fock)[real]
+    error = (fixed - arrays.fock)[real]
     return max(float(np.sqrt(np.mean(error**2))), 1e-9)
 
 
