@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
             chosen[sample.split].append(sample)
     write_dataset(folder / "tiny.h5", Dataset([s for part in chosen.values() for s in part], full.attributes))
     arguments = ["--training.steps", "6", "--training.batch-size", "4", "--training.power-order", "2"]
+    arguments += ["--training.potential-basis", "6-31g"]  # no d functions: compiles fast
     assert main(["train", "--data", str(folder / "tiny.h5"), "--run", str(folder / "run"), *arguments]) == 0
     (folder / "water.xyz").write_text(WATER)
     return folder

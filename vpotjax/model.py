@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vpotjax._checks import InputError
+from vpotjax._numerics import inverse_square_root, square_root, unit_padding
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
@@ -38,6 +39,7 @@ BASELINES = ("sap", "core", "zero")
 PRECISIONS = ("float32", "float64")
 NETWORKS = ("linear", "gated", "matrix-power")
 TARGETS = ("fock", "density")
+FRAMES = ("ao", "lowdin")
 FACTOR_LAST = ("kinetic", "own_nuclei", "sap", "external")
 """Order of the operators of `MatrixPower`: the last one that is there is the factor of its products."""
 
@@ -60,6 +62,8 @@ class ModelConfig:
         precision: of the network, "float32" or "float64"; integrals and eigenproblem keep that of the positions.
         network: "linear", "gated" (by invariants), or "matrix-power" (gated, with hidden operators of `MatrixPower`).
         target: what is predicted, "fock" (F) or "density" (P).
+        frame: of the network's correction, "ao", or "lowdin": of S^{−1/2} F S^{−1/2} (S^{1/2} P S^{1/2}), where the
+            error of an element is one of the orbital energies (occupations), not one that S⁻¹ enlarges.
         inputs: operators whose blocks are features, see `operator_matrices`; of potentials the powers. The matrix-power
             network multiplies by the external potential, or by the screened one where that is the only one.
         cutoff: in bohr, of the potential's nuclei and of pairs of atoms; None for none.
@@ -80,6 +84,7 @@ class ModelConfig:
     precision: str = "float32"
     network: str = "gated"
     target: str = "fock"
+    frame: str = "ao"
     inputs: tuple[str, ...] = ("overlap", "external")
     cutoff: float | None = None
     layers: int = 3
@@ -94,6 +99,7 @@ class ModelConfig:
             ("precision", PRECISIONS),
             ("network", NETWORKS),
             ("target", TARGETS),
+            ("frame", FRAMES),
             ("product_precision", (*PRECISIONS, "bfloat16")),
         ):
             if getattr(self, name) not in allowed:
@@ -137,6 +143,7 @@ class Prepared:
         kinds: (natm, natm), see `pair_types`.
         baseline: F (or P) before the network's correction, (nao, nao), hartree.
         overlap: S, (nao, nao).
+        frame: R, (nao, nao), with R X R the correction in AOs, X in the network's frame; None where that is of AOs.
         position: r about the origin, (3, nao, nao), bohr.
         positions: (natm, 3), bohr.
         nelec: ().
@@ -148,6 +155,7 @@ class Prepared:
     kinds: Array
     baseline: Array
     overlap: Array
+    frame: Array | None
     position: Array
     positions: Array
     nelec: Array
@@ -208,11 +216,20 @@ def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
         kinds=pair_types(molecule.numbers, config.species),
         baseline=baseline,
         overlap=own,
+        frame=network_frame(own, jnp.asarray(orbital.ao_mask), config),
         position=position_integrals(orbital, positions, jnp.zeros(3, positions.dtype)),
         positions=positions,
         nelec=jnp.asarray(molecule.nelec),
         basis=jax.tree.map(jnp.asarray, orbital),
     )
+
+
+def network_frame(overlap: Array, ao_mask: Array, config: ModelConfig) -> jax.Array | None:
+    """R of `Prepared.frame`: S^{1/2} for F, S^{−1/2} for P."""
+    if config.frame == "ao":
+        return None
+    root = square_root if config.target == "fock" else inverse_square_root
+    return root(unit_padding(overlap, ao_mask))
 
 
 def baseline_fock(basis: Basis, positions: Array, kind: str) -> jax.Array:
@@ -335,8 +352,10 @@ def matrix_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> 
 
 def matrix_from_blocks(blocks: Array, inputs: Prepared, config: ModelConfig) -> jax.Array:
     """F or P, (nao, nao), from the blocks (natm, natm, width, width) of a network's correction."""
-    correction = ao_matrix(blocks, inputs.basis, config.layouts()[0])
-    total = jnp.asarray(inputs.baseline) + correction.astype(inputs.baseline.dtype)
+    correction = ao_matrix(blocks, inputs.basis, config.layouts()[0]).astype(inputs.baseline.dtype)
+    if inputs.frame is not None:
+        correction = inputs.frame @ correction @ inputs.frame
+    total = jnp.asarray(inputs.baseline) + correction
     return (total + total.T) / 2
 
 

@@ -16,7 +16,14 @@ def chain():
     return vp.load_basis("sto-3g", molecule.numbers), jnp.asarray(molecule.positions)
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+# All separable operators share their code with S.
+@pytest.mark.parametrize(
+    "operator",
+    [
+        name if name in ("overlap", "external_potential") else pytest.param(name, marks=pytest.mark.slow)
+        for name in OPERATORS
+    ],
+)
 def test_error_is_of_the_size_of_the_threshold(chain, operator):
     basis, positions = chain
     exact = OPERATORS[operator](basis, positions)

@@ -140,7 +140,11 @@ def _ridge_parameters(
     """`params` with the linear parts fitted to `focks`, and the chosen regularisers."""
     layout = config.layouts()[0]
     blocks = jax.vmap(lambda fock, basis: couple(atom_pair_blocks(fock, basis, layout), layout))
-    targets = blocks(focks - arrays.prepared.baseline, arrays.prepared.basis)
+    corrections = focks - arrays.prepared.baseline
+    if arrays.prepared.frame is not None:
+        inverse = np.linalg.inv(arrays.prepared.frame)
+        corrections = inverse @ corrections @ inverse
+    targets = blocks(corrections, arrays.prepared.basis)
     kinds, count = np.asarray(arrays.prepared.kinds), pair_type_count(config.species)
     linear: dict[str, dict[str, jax.Array]] = {}
     regularisers: dict[str, dict[str, float]] = {}
