@@ -29,7 +29,7 @@ from vpotjax.units import ANGSTROM_TO_BOHR
 RESULTS = Path(__file__).parents[1] / "runs" / "op2op"
 BASIS = {"water": "def2-svp", "ethane": "sto-3g"}
 SPLIT = {"water": (500, 100, 400), "ethane": (120, 30, 50)}
-STEPS = {"water": 12000, "ethane": 4000}
+STEPS = {"water": 8000, "ethane": 4000}
 ROWS = [("linear", "fock"), ("gated", "fock"), ("matrix-power", "fock"), ("matrix-power", "density")]
 
 
@@ -67,13 +67,13 @@ def model_config(name: str, network: str, target: str) -> ModelConfig:
         members=1,
         baseline="sap",
         hidden=(64, 64),
-        precision="float64",
         network=network,
-        channels=6,
-        shells=3,
+        layers=2,
+        channels=2,
+        shells=2,
         target=target,
+        frame="lowdin",
         inputs=("overlap", "kinetic", "external", "sap"),
-        product_precision="float64",
     )
 
 

@@ -36,6 +36,7 @@ MODELS = {
     "linear": {"network": "linear", "potential_basis": "sto-3g"},
     "gated": {
         "network": "gated",
+        "frame": "lowdin",
         "potential_basis": "sto-3g",
         "inputs": ("own_nuclei", "external"),
         "power_kinds": ("rational",),
@@ -44,6 +45,7 @@ MODELS = {
     "density": {
         "network": "matrix-power",
         "target": "density",
+        "frame": "lowdin",
         "inputs": ("sap", "kinetic"),
         "potential_basis": "sto-3g",
     },
@@ -251,6 +253,7 @@ def test_saved_and_loaded(tmp_path):
     [
         ("network", "deep", "network is 'deep'; give one of linear, gated, matrix-power"),
         ("target", "energy", "target is 'energy'"),
+        ("frame", "mo", "frame is 'mo'"),
         ("inputs", ("overlap",), "with external or sap among them"),
         ("cutoff", -1.0, "cutoff is -1.0"),
         ("layers", 0, "layers is 0"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -36,7 +37,7 @@ def squared_error(matrices, arrays, target):
 
 @pytest.mark.parametrize("target", ["fock", "density"])
 def test_training_lowers_the_error_of_the_ridge_fit(target):
-    config = dataclasses.replace(CONFIG, target=target)
+    config = dataclasses.replace(CONFIG, target=target, frame="lowdin" if target == "density" else "ao")
     samples = [s for s in read_dataset(embedded_dataset_path()).samples if s.molecule.natm <= 4][:12]
     arrays = training_arrays(samples, config, "sto-3g")
     electrons = np.einsum("bpq,bpq->b", arrays.fock, arrays.prepared.overlap)
@@ -48,6 +49,23 @@ def test_training_lowers_the_error_of_the_ridge_fit(target):
     if target == "density":
         with pytest.raises(vp.InputError, match="target is 'density'"):
             direct_fit(arrays[:9], arrays[9:], config, TrainConfig())
+
+
+def test_the_ridge_fit_in_the_lowdin_frame_is_better_in_orbital_energies():
+    errors = []
+    samples = [s for s in read_dataset(embedded_dataset_path()).samples if s.molecule.natm <= 4][:12]
+    for frame in ("ao", "lowdin"):
+        config = dataclasses.replace(CONFIG, network="linear", frame=frame)
+        arrays = training_arrays(samples, config, "sto-3g")
+        fit = matrix_ridge(arrays[:9], arrays[9:], config, TrainConfig())
+        prepared = fit.train.prepared
+        solve = jax.jit(jax.vmap(vp.eigh))
+        energies = [
+            solve(f, prepared.overlap, prepared.basis.ao_mask)[0]
+            for f in (fit.train.fock, predicted_matrices(fit.model, fit.train))
+        ]
+        errors.append(np.mean((energies[0] - energies[1])[prepared.basis.ao_mask] ** 2))
+    assert 0 < errors[1] < errors[0]
 
 
 def test_a_linear_network_has_nothing_to_train():
