@@ -1,12 +1,14 @@
 """Kohn–Sham labels of the shared structures, computed here with PySCF; finished structures are kept in runs/labels.
 
     python -m benchmarks.labels water dimers qm7      all of these sets, one process on one thread
+    python -m benchmarks.labels keep qm7              write what there is of a set to benchmarks/labels_qm7.csv
 
-The other benchmarks read them through `labelled`.
+The other benchmarks read them through `labelled`. Energies and dipoles that were kept are not computed again.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import itertools
 import sys
@@ -21,6 +23,7 @@ from vpotjax.units import ANGSTROM_TO_BOHR
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 LABELS = Path(__file__).parents[1] / "runs" / "labels"
+COLUMNS = ["structure", "energy", "dipole_x", "dipole_y", "dipole_z"]  # hartree, e·bohr
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,12 @@ def labelled(name: str) -> tuple[Structures, list[dict[str, Any]]]:
     Raises:
         SystemExit: some have none yet.
     """
-    known, labels = structures(name), []
+    known, labels, before = structures(name), [], kept(name)
     for i in range(len(known.molecules)):
         path = LABELS / name / f"{i}.npz"
+        if i in before:
+            labels.append(before[i])
+            continue
         if not path.exists():
             raise SystemExit(f"{name} has labels up to {i}; make the rest first: python -m benchmarks.labels {name}")
         with np.load(path) as file:
@@ -96,14 +102,39 @@ def labelled(name: str) -> tuple[Structures, list[dict[str, Any]]]:
     return known, labels
 
 
+def kept(name: str) -> dict[int, dict[str, Any]]:
+    """Energies and dipoles by structure that an earlier run kept; none where there is no such file."""
+    path = Path(__file__).parent / f"labels_{name}.csv"
+    if not path.exists():
+        return {}
+    with path.open() as file:
+        rows = [[float(row[column]) for column in COLUMNS] for row in csv.DictReader(file)]
+    return {int(i): {"energy": np.array(energy), "dipole": np.array(dipole)} for i, energy, *dipole in rows}
+
+
+def keep(name: str) -> None:
+    """Write the energies and dipoles of all finished structures of a set."""
+    if LEVELS[name].matrices:
+        raise SystemExit(f"{name} needs its matrices, which are not kept; give a set without them, such as qm7")
+    finished = kept(name)
+    for path in (LABELS / name).glob("*.npz"):
+        with np.load(path) as file:
+            finished[int(path.stem)] = {"energy": file["energy"], "dipole": file["dipole"]}
+    with (Path(__file__).parent / f"labels_{name}.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for i, label in sorted(finished.items()):
+            writer.writerow([i, *(f"{x:.10f}" for x in (label["energy"], *label["dipole"]))])
+
+
 def make(name: str) -> None:
     """Label what has no labels yet."""
     from vpotjax.interop.pyscf import reference_labels
 
-    level, folder = LEVELS[name], LABELS / name
+    level, folder, before = LEVELS[name], LABELS / name, kept(name)
     folder.mkdir(parents=True, exist_ok=True)
     for i, molecule in enumerate(structures(name).molecules):
-        if (folder / f"{i}.npz").exists():
+        if i in before or (folder / f"{i}.npz").exists():
             continue
         labels = reference_labels(
             molecule, level.basis, level.xc, level.density_fit, level.grid_level, matrices=level.matrices
@@ -115,5 +146,6 @@ def make(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or LEVELS:
-        make(wanted)
+    action, names = (keep, sys.argv[2:]) if sys.argv[1:2] == ["keep"] else (make, sys.argv[1:])
+    for wanted in names or LEVELS:
+        action(wanted)

@@ -16,7 +16,7 @@ from vpotjax.operators.features import feature_statistics, matrix_count
 
 CONFIG = ModelConfig(
     species=(1, 6, 7, 8),
-    potential_basis="6-31g*",
+    potential_basis="6-31g",
     power_order=3,
     hidden=(8, 8),
     gated=2,
@@ -162,6 +162,7 @@ def loss_of_prepared(params, matrices, prepared):
     return energies + jnp.vdot(LOSS_WEIGHTS[0], o.dipole) + jnp.vdot(LOSS_WEIGHTS, o.polarizability)
 
 
+@pytest.mark.slow
 def test_padded_equals_unpadded_in_what_the_geometry_gave():
     """Values, and gradients in parameters, features and matrices; the integrals have a test of their own."""
     params = random_model(LIGHT).params

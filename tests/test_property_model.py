@@ -17,8 +17,8 @@ SPECIES = (1, 6, 8)
 
 def geometries(count=16):
     rng = np.random.default_rng(0)
-    names = ["H2O", "CH4", "CH3OH", "H2CO"]
-    molecules = [g2(names[i % 4]) for i in range(count)]
+    names = ["H2O", "CH3OH"]
+    molecules = [g2(names[i % 2]) for i in range(count)]
     return [vp.Molecule(m.numbers, m.positions + 0.1 * rng.standard_normal(m.positions.shape)) for m in molecules]
 
 

@@ -212,7 +212,9 @@ def test_position_integrals_shift_with_their_origin():
     np.testing.assert_allclose(difference, expected, rtol=0, atol=1e-12)  # exact identity: rounding only
 
 
-@pytest.mark.parametrize("operator", SYMMETRIC)
+@pytest.mark.parametrize(
+    "operator", [pytest.param(n, marks=pytest.mark.slow) if n == "kinetic" else n for n in SYMMETRIC]
+)
 def test_position_gradient_agrees_with_pyscf(operator):
     molecule = g2("CH3OH")
     basis, positions = loaded(molecule, "def2-svp")
@@ -225,8 +227,7 @@ def test_position_gradient_agrees_with_pyscf(operator):
 
 @pytest.mark.parametrize(
     ("operator", "basis"),
-    [("overlap", SMALLER), ("external_potential", SMALLER)]
-    + [pytest.param(name, SMALL, marks=pytest.mark.slow) for name in OPERATORS],
+    [("overlap", SMALLER)] + [pytest.param(name, SMALL, marks=pytest.mark.slow) for name in OPERATORS],
 )
 def test_derivatives_agree_with_finite_differences(operator, basis):
     molecule = g2("H2O")
@@ -332,6 +333,7 @@ def test_single_precision():
         np.testing.assert_allclose(single, double, rtol=0, atol=2e-5 * np.abs(double).max(), err_msg=name)
 
 
+@pytest.mark.slow
 def test_single_precision_far_from_the_origin():
     basis, positions = loaded(g2("H2O"), "def2-svp")
     centres, charges = jnp.array([[250.0, -80.0, 3.0], [60.0, 0.0, 0.0]]), jnp.array([1.0, -30.0])

@@ -44,6 +44,7 @@ def test_fewer_pairs_than_all(chain):
     assert kept < 0.7 * primitives * (primitives + 1) / 2
 
 
+@pytest.mark.slow
 def test_under_jit_with_gradient(chain):
     basis, positions = chain
     capacity = vp.significant_pairs(basis, positions).capacity

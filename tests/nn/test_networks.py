@@ -61,17 +61,21 @@ def water_and_methane(distance):
 
 
 @functools.cache
-def random_model(name, seed=0) -> Model:
+def initial_model(name) -> Model:
     config = dataclasses.replace(CONFIG, **MODELS[name])
     prepared = jax.tree.map(lambda *leaves: np.stack(leaves), *(prepared_of(config, g2(m)) for m in TRAINING))
     count = matrix_count(config.inputs, config.power_order)
     statistics = {
         kind: feature_statistics(x, np.asarray(prepared.kinds), SPECIES, count) for kind, x in prepared.features.items()
     }
-    params = initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), seed)
-    rng = np.random.default_rng(seed)
-    params = jax.tree.map(lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape), params)
-    return Model(config, params, statistics)
+    return Model(config, initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), 0), statistics)
+
+
+@functools.cache
+def random_model(name, seed=0) -> Model:
+    model, rng = initial_model(name), np.random.default_rng(seed)
+    params = jax.tree.map(lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape), model.params)
+    return dataclasses.replace(model, params=params)
 
 
 @functools.cache
@@ -169,6 +173,7 @@ def test_deep_stacks_stay_finite():
     assert 0.01 < np.abs(np.linalg.eigvalsh(flat)).max() <= 1
 
 
+@pytest.mark.slow
 def test_position_gradient_agrees_with_finite_differences():
     """Through hidden operators, the cutoff and the normalisation, padded, with an atom pair at the cutoff's edge."""
     config = dataclasses.replace(
