@@ -123,6 +123,7 @@ def test_high_angular_momentum_counts(l):
         assert 0 < error.max() < 1e-12, name  # a hundred thresholds
 
 
+@pytest.mark.slow
 def test_padded_batch(chain):
     molecules = [vp.Molecule.from_ase(alkane(n)) for n in (2, 4)]
     batch = vp.pad_batch(molecules, "sto-3g")
