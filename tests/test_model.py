@@ -151,33 +151,6 @@ def light_example(name, padded=True):
     return jax.tree.map(jnp.asarray, LIGHT.batch([g2(name)], shape)[0])
 
 
-@jax.jit
-@functools.partial(jax.value_and_grad, argnums=(0, 1))
-def loss_of_prepared(params, matrices, prepared):
-    """The same, from what the geometry gave."""
-    features, baseline, overlap, position = matrices
-    own = dataclasses.replace(prepared, features=features, baseline=baseline, overlap=overlap, position=position)
-    o = observables(dataclasses.replace(random_model(LIGHT), params=params).fock(own), own)
-    energies = jnp.sum(jnp.where(prepared.basis.ao_mask, o.mo_energies, 0.0) ** 3)
-    return energies + jnp.vdot(LOSS_WEIGHTS[0], o.dipole) + jnp.vdot(LOSS_WEIGHTS, o.polarizability)
-
-
-@pytest.mark.slow
-def test_padded_equals_unpadded_in_what_the_geometry_gave():
-    """Values, and gradients in parameters, features and matrices; the integrals have a test of their own."""
-    params = random_model(LIGHT).params
-    small, large = [jitted_prepare(light_example("CH3CONH2", padded), LIGHT) for padded in (False, True)]
-    alone, padded = (
-        loss_of_prepared(params, (p.features, p.baseline, p.overlap, p.position), p) for p in (small, large)
-    )
-    np.testing.assert_allclose(padded[0], alone[0], rtol=1e-11)  # another order of summation
-    for a, b in zip(jax.tree.leaves(alone[1]), jax.tree.leaves(padded[1]), strict=True):
-        cut = tuple(slice(min(size, have)) for size, have in zip(a.shape, b.shape, strict=True))
-        np.testing.assert_allclose(b[cut], a, rtol=0, atol=1e-9 * max(1.0, np.abs(a).max()))  # through S⁻¹
-    features, baseline = alone[1][1][:2]
-    assert min(np.abs(x).max() for x in (baseline, *features["metric"].values())) > 1e-3
-
-
 @pytest.mark.slow
 def test_padded_equals_unpadded_in_values_and_gradients():
     params, natm = random_model(LIGHT).params, g2("CH3CONH2").natm

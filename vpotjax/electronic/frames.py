@@ -97,8 +97,8 @@ def response(within: Array, apart: Array, right: Array, shift: Array | float | N
 
     Args:
         within: W, (n, n), block diagonal with the eigenvalues on its diagonal; derivatives flow through it.
-        apart: (n, m) True where K may differ from zero; m < n for K with the first m columns only, of which no block
-            reaches beyond them.
+        apart: (n, m) True where K may differ from zero; m < n for K with the first m columns only, which then must hold
+            the whole of every block that has True in its columns.
         right: (..., n, m).
         shift: see above.
     """
