@@ -81,11 +81,11 @@ def errors(
     seen = np.any(flat[train] != 0, axis=(0, 2))
     flat = flat[:, seen]
     constants = None if atoms is None else atoms[train]
-    w, c, regulariser = ridge(flat[train], y[train], fold_numbers(np.arange(len(train))), constants)
-    predicted = np.einsum("nkm,k->nm", flat[test], w)
+    fit = ridge(flat[train], y[train], fold_numbers(np.arange(len(train))), constants)
+    predicted = np.einsum("nkm,k->nm", flat[test], fit.weights)
     if atoms is not None:
-        predicted += (atoms[test] @ c)[:, None]
-    return float(np.sqrt(np.mean((predicted - y[test]) ** 2))), float(regulariser)
+        predicted += (atoms[test] @ fit.constants)[:, None]
+    return float(np.sqrt(np.mean((predicted - y[test]) ** 2))), float(fit.regulariser)
 
 
 def compare(name: str) -> None:

@@ -7,10 +7,11 @@ come last; all integrals over them are zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError
@@ -200,6 +201,19 @@ def pad_arrays(arrays: Sequence[Any], shape: tuple[int, ...], fill: Any = 0) -> 
             raise InputError(f"array of shape {array.shape} does not fit into {shape}; pad to a larger shape.")
         padded.append(np.pad(array, width, constant_values=fill))
     return np.stack(padded)
+
+
+T = TypeVar("T")
+
+
+def map_batch(function: Callable[..., T], batch: Any, *rest: Any) -> T:
+    """`function` over a batch, one molecule after the other in one program: less memory than vmap, faster on CPU."""
+    return jax.lax.map(lambda molecule: function(molecule, *rest), jax.tree.map(jnp.asarray, batch))
+
+
+def map_arrays(function: Callable[..., Any], batch: Any, *rest: Any) -> Any:
+    """Jitted `map_batch` with NumPy arrays as result."""
+    return jax.tree.map(np.asarray, jax.jit(map_batch, static_argnums=0)(function, batch, *rest))
 
 
 def _shape(basis: Basis) -> BasisShape:

@@ -21,11 +21,20 @@ from vpotjax.batching import Batch, BatchShape, pad_batch
 from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
 from vpotjax.operators.angular import clebsch_gordan
-from vpotjax.operators.blocks import Irrep, shell_layout
+from vpotjax.operators.blocks import Coupled, Irrep, shell_layout
 from vpotjax.operators.external_potential import check_cutoff, check_operators, operator_matrices, pair_cutoff
-from vpotjax.operators.features import matrix_count, operator_features, pair_type_count, pair_types
+from vpotjax.operators.features import (
+    SCALAR,
+    FeatureStatistics,
+    matrix_count,
+    normalised,
+    operator_features,
+    pair_type_count,
+    pair_types,
+)
 from vpotjax.operators.matrix_power import check_power
 
+PRECISIONS = ("float32", "float64")
 PROPERTIES = {
     "energy": (Irrep(0, 1),),
     "dipole": (Irrep(1, -1),),
@@ -46,6 +55,9 @@ class PropertyConfig:
         inputs: see `operator_matrices`.
         power_order, power_kind: see `potential_powers`.
         cutoff: in bohr, of nuclei and pairs; None for none.
+        gated: channels per irrep of a correction that an MLP of each pair's invariants gates; 0 for a linear model.
+        hidden: widths of that MLP.
+        precision: of the correction, "float32" or "float64".
     """
 
     species: tuple[int, ...]
@@ -55,6 +67,9 @@ class PropertyConfig:
     power_order: int = 4
     power_kind: str = "raw"
     cutoff: float | None = None
+    gated: int = 0
+    hidden: tuple[int, ...] = (64, 64)
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.target not in PROPERTIES:
@@ -62,6 +77,12 @@ class PropertyConfig:
         check_power(self.power_order, self.power_kind)
         check_cutoff(self.cutoff)
         check_operators(self.inputs)
+        if self.gated < 0:
+            raise InputError(f"gated is {self.gated}; give 0 for a linear model, or the channels of each irrep.")
+        if not self.hidden or min(self.hidden) < 1:
+            raise InputError(f"hidden is {self.hidden}; give the width of at least one layer.")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}.")
         shell_layout(self.potential_basis, self.species)
 
     def batch(self, molecules: Sequence[Molecule], shape: BatchShape | None = None) -> Batch:
@@ -77,7 +98,7 @@ def pair_features(molecule: Batch, config: PropertyConfig) -> tuple[dict[Irrep, 
     matrices = operator_matrices(basis, positions, config.inputs, config.cutoff)
     metric = matrices["overlap"] if "overlap" in matrices else overlap(basis, positions)
     layout = shell_layout(config.potential_basis, config.species)
-    wanted = {*PROPERTIES[config.target], Irrep(0, 1)}
+    wanted = {*PROPERTIES[config.target], SCALAR}
     near = pair_cutoff(positions, config.cutoff)
     features = operator_features(basis, matrices, metric, layout, config.power_order, config.power_kind, wanted, near)
     return features, pair_types(molecule.numbers, config.species)
@@ -88,14 +109,17 @@ def molecule_features(molecule: Batch, config: PropertyConfig) -> dict[Irrep, ja
 
     Of two kinds that differ in the order of the elements one is kept: V is symmetric.
     """
-    features, kinds = pair_features(molecule, config)
-    member = jax.nn.one_hot(kinds, pair_type_count(config.species), dtype=molecule.positions.dtype)
+    return _pair_sums(*pair_features(molecule, config), config)
+
+
+def _pair_sums(features: Coupled, kinds: Array, config: PropertyConfig) -> dict[Irrep, jax.Array]:
+    member = jax.nn.one_hot(kinds, pair_type_count(config.species), dtype=features[SCALAR].dtype)
     member = member[..., _one_order(len(config.species))]
     count = matrix_count(config.inputs, config.power_order)
     result = {}
     for irrep in PROPERTIES[config.target]:
         x = features[irrep]
-        x = x[:, :, :-1] if irrep == Irrep(0, 1) else x  # not the constant: composition has its own coefficients
+        x = x[:, :, :-1] if irrep == SCALAR else x  # not the constant: composition has its own coefficients
         sums = jnp.einsum("ijk,ijcm->kcm", member, x)
         result[irrep] = sums.reshape(sums.shape[0], count, -1, sums.shape[-1])
     return result
@@ -140,27 +164,36 @@ def from_irreps(values: dict[Irrep, Any], target: str) -> jax.Array:
 
 @pytree
 class PropertyModel:
-    """A closed-form linear model with all that prediction needs; a pytree.
+    """A linear model in closed form, optionally with a gated correction, and all that prediction needs; a pytree.
 
     Attributes:
         config: what the model is.
         weights: by irrep, (kinds, matrices, channels), of the features as they are (the normalisation is in them).
         per_atom: coefficient of each element, (species,); zero where symmetry forbids a constant.
         regularisers: that cross-validation chose, by irrep.
+        params: of the correction, see `property_network`; None for a linear model.
+        statistics: normalisation of the features of the correction, from the training set; None for a linear model.
     """
 
     config: PropertyConfig = static_field()
     weights: dict[Irrep, Array]
     per_atom: Array
     regularisers: dict[Irrep, Array]
+    params: Any = None
+    statistics: FeatureStatistics | None = None
 
     def __call__(self, molecule: Batch) -> jax.Array:
         """The property of one molecule of a batch that `config.batch` made."""
-        features = molecule_features(molecule, self.config)
-        values = {i: jnp.einsum("kocm,koc->m", x, self.weights[i]) for i, x in features.items()}
-        if Irrep(0, 1) in values:
+        features, kinds = pair_features(molecule, self.config)
+        sums = _pair_sums(features, kinds, self.config)
+        values = {i: jnp.einsum("kocm,koc->m", x, self.weights[i]) for i, x in sums.items()}
+        if SCALAR in values:
             atoms = jnp.sum(jnp.asarray(molecule.numbers)[:, None] == jnp.array(self.config.species), axis=0)
-            values[Irrep(0, 1)] += atoms @ self.per_atom
+            values[SCALAR] += atoms @ self.per_atom
+        if self.statistics is not None:
+            inputs = network_inputs(features, kinds, self.statistics, self.config)
+            for irrep, correction in property_network(self.config).apply(self.params, inputs, kinds).items():
+                values[irrep] += correction
         return from_irreps(values, self.config.target)
 
     def predict(self, molecules: Sequence[Molecule]) -> jax.Array:
@@ -170,6 +203,21 @@ class PropertyModel:
             InputError: an element that the model was not trained on.
         """
         return _predict(self, jax.tree.map(jnp.asarray, self.config.batch(molecules)))
+
+
+def property_network(config: PropertyConfig) -> Any:
+    """The Flax module of the gated correction: PropertyMap on normalised features."""
+    from vpotjax.nn.property_map import PropertyMap
+
+    species = config.species
+    return PropertyMap(PROPERTIES[config.target], len(species), pair_type_count(species), config.hidden, config.gated)
+
+
+def network_inputs(
+    features: Coupled, kinds: Array, statistics: FeatureStatistics, config: PropertyConfig
+) -> dict[Irrep, jax.Array]:
+    """Normalised features in the precision of the network."""
+    return {irrep: x.astype(config.precision) for irrep, x in normalised(features, kinds, statistics).items()}
 
 
 @jax.jit

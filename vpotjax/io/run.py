@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,11 +15,15 @@ from vpotjax._checks import InputError
 from vpotjax.model import Model, ModelConfig
 from vpotjax.operators.blocks import Irrep
 from vpotjax.operators.features import FeatureStatistics
+from vpotjax.property_model import PropertyConfig, PropertyModel
 
 FORMAT = "vpotjax-run"
-VERSION = 1
+VERSION = 2
 CONFIG_FILE = "config.json"
 CHECKPOINT = "checkpoint"
+C = TypeVar("C", ModelConfig, PropertyConfig)
+T = TypeVar("T")
+KINDS = {ModelConfig: "matrix", PropertyConfig: "property"}
 
 
 def new_run_folder(path: str | Path) -> Path:
@@ -35,7 +39,7 @@ def new_run_folder(path: str | Path) -> Path:
     return path
 
 
-def write_config(folder: Path, config: ModelConfig, settings: Mapping[str, Any]) -> None:
+def write_config(folder: Path, config: ModelConfig | PropertyConfig, settings: Mapping[str, Any]) -> None:
     """The configuration of a run as JSON: model, and `settings` for everything else."""
     import jax
 
@@ -47,6 +51,7 @@ def write_config(folder: Path, config: ModelConfig, settings: Mapping[str, Any])
         "vpotjax_version": vpotjax.__version__,
         "jax_version": jax.__version__,
         "device": str(jax.devices()[0].device_kind),
+        "kind": KINDS[type(config)],
         "model": dataclasses.asdict(config),
         **settings,
     }
@@ -61,37 +66,57 @@ def write_metrics(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) ->
         writer.writerows(rows)
 
 
-def save_model(folder: Path, model: Model) -> None:
+def save_model(folder: Path, model: Model | PropertyModel) -> None:
     """Parameters and normalisation as an Orbax checkpoint; the configuration is written by `write_config`."""
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / CHECKPOINT).absolute(), _to_arrays(model))
+        arrays = _property_arrays(model) if isinstance(model, PropertyModel) else _model_arrays(model)
+        checkpointer.save((folder / CHECKPOINT).absolute(), arrays)
 
 
 def load_model(path: str | Path) -> Model:
-    """The model of a run folder.
+    """The model of matrices in a run folder.
 
     Raises:
-        InputError: the folder is no run folder, is from another version, or its checkpoint is incomplete.
+        InputError: the folder is no run folder, is from another version, holds a model of a property, or its
+            checkpoint is incomplete.
     """
+
+    def build(config: ModelConfig, restored: dict[str, Any]) -> Model:
+        statistics = {kind: _from_statistics(values) for kind, values in restored["statistics"].items()}
+        return Model(config, restored["params"], statistics)
+
+    return _load(Path(path), ModelConfig, build)
+
+
+def load_property_model(path: str | Path) -> PropertyModel:
+    """The model of a property in a run folder; errors as of `load_model`."""
+
+    def build(config: PropertyConfig, restored: dict[str, Any]) -> PropertyModel:
+        statistics = _from_statistics(restored["statistics"]) if config.gated else None
+        params = restored["params"] if config.gated else None
+        weights, regularisers = _by_irrep(restored["weights"]), _by_irrep(restored["regularisers"])
+        return PropertyModel(config, weights, restored["per_atom"], regularisers, params, statistics)
+
+    return _load(Path(path), PropertyConfig, build)
+
+
+def _load(folder: Path, config_type: type[C], build: Callable[[C, dict[str, Any]], T]) -> T:
     import orbax.checkpoint as ocp
 
-    folder = Path(path)
     content = _read_config(folder)
-    config = _model_config(folder, content["model"])
+    if content["kind"] != KINDS[config_type]:
+        other = "load_property_model" if config_type is ModelConfig else "load_model"
+        raise InputError(f"run={str(folder)!r} holds a {content['kind']} model; load it with vpotjax.io.run.{other}.")
+    config = _config(folder, content["model"], config_type)
     if not (folder / CHECKPOINT).is_dir():
-        raise InputError(f"run folder {str(path)!r} has no {CHECKPOINT}; the run did not finish, start it again.")
+        raise InputError(f"run folder {str(folder)!r} has no {CHECKPOINT}; the run did not finish, start it again.")
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            restored = checkpointer.restore((folder / CHECKPOINT).absolute())
-        statistics = {
-            kind: FeatureStatistics(_by_irrep(values["mean"]), _by_irrep(values["transform"]))
-            for kind, values in restored["statistics"].items()
-        }
-        return Model(config, restored["params"], statistics)
+            return build(config, checkpointer.restore((folder / CHECKPOINT).absolute()))
     except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"checkpoint in {str(path)!r} cannot be read ({error}); run the training again.") from None
+        raise InputError(f"checkpoint in {str(folder)!r} cannot be read ({error}); run the training again.") from None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -111,28 +136,40 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _model_config(folder: Path, values: dict[str, Any]) -> ModelConfig:
-    fields = {f.name for f in dataclasses.fields(ModelConfig)}
+def _config(folder: Path, values: dict[str, Any], config_type: type[C]) -> C:
+    fields = {f.name for f in dataclasses.fields(config_type)}
     if set(values) != fields:
         raise InputError(
             f"run={str(folder)!r}: {CONFIG_FILE} has model entries {sorted(set(values) ^ fields)} that do not fit; "
             "train again, or install the version that wrote it."
         )
     fitting: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return ModelConfig(**fitting)
+    return config_type(**fitting)
 
 
-def _to_arrays(model: Model) -> dict[str, Any]:
-    statistics = {
-        kind: {name: _by_text(getattr(values, name)) for name in ("mean", "transform")}
-        for kind, values in model.statistics.items()
-    }
-    return {"params": model.params, "statistics": statistics}
+def _model_arrays(model: Model) -> dict[str, Any]:
+    return {"params": model.params, "statistics": {k: _to_statistics(s) for k, s in model.statistics.items()}}
+
+
+def _property_arrays(model: PropertyModel) -> dict[str, Any]:
+    arrays: dict[str, Any] = {"weights": _by_text(model.weights), "regularisers": _by_text(model.regularisers)}
+    arrays["per_atom"] = np.asarray(model.per_atom)
+    if model.statistics is not None:
+        arrays |= {"params": model.params, "statistics": _to_statistics(model.statistics)}
+    return arrays
+
+
+def _to_statistics(statistics: FeatureStatistics) -> dict[str, Any]:
+    return {name: _by_text(getattr(statistics, name)) for name in ("mean", "transform")}
+
+
+def _from_statistics(values: Mapping[str, Any]) -> FeatureStatistics:
+    return FeatureStatistics(_by_irrep(values["mean"]), _by_irrep(values["transform"]))
 
 
 def _by_text(values: Mapping[Irrep, Any]) -> dict[str, np.ndarray]:
     return {str(irrep): np.asarray(value) for irrep, value in values.items()}
 
 
-def _by_irrep(values: Mapping[str, Any]) -> dict[Irrep, np.ndarray]:
+def _by_irrep(values: Mapping[str, Any]) -> dict[Irrep, Any]:
     return {Irrep(int(key[:-1]), 1 if key[-1] == "+" else -1): np.asarray(value) for key, value in values.items()}

@@ -14,7 +14,9 @@ from vpotjax.operators.blocks import Coupled, Irrep
 
 
 class PropertyMap(nn.Module):
-    """Pair features → the irreps of a property, (2λ+1,) each; at first the linear map of zero weights.
+    """Pair features → the irreps of a property, (2λ+1,) each, zero at first: what gates add to a linear model.
+
+    The sum over pairs is multiplied by `scale`, a number in the parameters for the size of that correction.
 
     Attributes:
         irreps: of the property.
@@ -32,9 +34,11 @@ class PropertyMap(nn.Module):
 
     @nn.compact
     def __call__(self, x: Coupled, kinds: Array) -> dict[Irrep, jax.Array]:
-        """From features `x` of pairs of `kinds`."""
+        """From normalised features `x` of pairs of `kinds`."""
         invariants = PairInvariants(self.species, self.hidden, name="invariants")(x, jnp.diagonal(kinds))
         outputs = tuple((irrep, 1) for irrep in self.irreps)
-        per_pair = PairMap(outputs, self.kinds, self.gated, name="map")(x, kinds, invariants)
+        gates = PairMap(outputs, self.kinds, self.gated, linear=False, name="gates")
+        per_pair = gates(x, kinds, invariants)
         real = (kinds >= 0)[:, :, None]
-        return {irrep: jnp.sum(jnp.where(real, y[..., 0, :], 0.0), axis=(0, 1)) for irrep, y in per_pair.items()}
+        scale = self.param("scale", nn.initializers.ones, (), invariants.dtype)
+        return {i: scale * jnp.sum(jnp.where(real, y[..., 0, :], 0.0), axis=(0, 1)) for i, y in per_pair.items()}

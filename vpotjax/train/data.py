@@ -11,12 +11,12 @@ import numpy as np
 from vpotjax._checks import InputError
 from vpotjax._pytree import pytree
 from vpotjax.basis import load_basis
-from vpotjax.batching import BatchShape, pad_arrays
+from vpotjax.batching import BatchShape, map_batch, pad_arrays
 from vpotjax.conventions import matching_ao_order, reorder_ao
 from vpotjax.electronic.density import density_matrix
 from vpotjax.io.dataset import Sample
 from vpotjax.losses import Targets
-from vpotjax.model import ModelConfig, Prepared, map_batch, prepare
+from vpotjax.model import ModelConfig, Prepared, prepare
 
 
 @pytree

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vpotjax._checks import InputError
 from vpotjax._typing import Array
+from vpotjax.batching import map_arrays
 from vpotjax.electronic.comparison import fock_with_levels
 from vpotjax.losses import LossWeights, Targets, observable_loss, variance_weights
 from vpotjax.metrics import ObservableErrors, observable_errors
@@ -22,7 +22,6 @@ from vpotjax.model import (
     Observables,
     Prepared,
     initial_parameters,
-    map_batch,
     matrix_from_blocks,
     matrix_from_features,
     network,
@@ -33,14 +32,8 @@ from vpotjax.model import (
 from vpotjax.operators.blocks import atom_pair_blocks, couple
 from vpotjax.operators.features import FeatureStatistics, feature_statistics, matrix_count, pair_type_count
 from vpotjax.train.data import TrainingArrays
+from vpotjax.train.descent import clipped_adam, require_positive_settings
 from vpotjax.train.ridge import ridge_weights
-
-
-def require_positive_settings(settings: Any, names: tuple[str, ...]) -> None:
-    """Raise InputError unless the named fields are positive."""
-    for name in names:
-        if getattr(settings, name) <= 0:
-            raise InputError(f"{name} is {getattr(settings, name)}; give a positive number.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,11 +159,6 @@ def normalised_arrays(
     return dataclasses.replace(arrays, prepared=prepared)
 
 
-def map_arrays(function: Callable[..., Any], batch: Any, *rest: Any) -> Any:
-    """Jitted `map_batch` with NumPy arrays as result."""
-    return jax.tree.map(np.asarray, jax.jit(map_batch, static_argnums=0)(function, batch, *rest))
-
-
 def train_on_observables(
     fit: DirectFit, settings: TrainConfig, report: Callable[[dict[str, Any]], None] = lambda row: None
 ) -> tuple[Model, list[dict[str, Any]]]:
@@ -246,12 +234,6 @@ def mean_loss(
         return observable_loss(o.mo_energies, o.dipole, o.polarizability, target, weights)
 
     return jnp.mean(jax.vmap(one)(*batch))
-
-
-def clipped_adam(peak: float, steps: int, final: float) -> optax.GradientTransformation:
-    """Adam with a linear warm-up over the first twentieth, then a cosine to `final` times `peak`; clipped gradients."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, max(1, steps // 20), max(steps, 2), final * peak)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
 
 
 def predicted_observables(model: Model, arrays: TrainingArrays) -> Observables:

@@ -1,26 +1,32 @@
-"""Closed-form fit of a property model: ridge regression, its regulariser by cross-validation."""
+"""Fit of a property model: ridge regression, its regulariser by cross-validation, and optionally a gated correction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError
-from vpotjax.batching import buckets
+from vpotjax._typing import Array
+from vpotjax.batching import buckets, map_arrays
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep
-from vpotjax.operators.features import ROUNDING
+from vpotjax.operators.features import ROUNDING, feature_statistics, matrix_count
 from vpotjax.property_model import (
     PropertyConfig,
     PropertyModel,
     composition,
     molecule_features,
+    network_inputs,
+    pair_features,
+    property_network,
     to_irreps,
 )
+from vpotjax.train.descent import DescentConfig, descend, with_scale
 
 REGULARISERS = tuple(10.0**k for k in np.arange(-14, 0.5, 1.0))
 FOLDS = 5
@@ -44,12 +50,18 @@ def fit_property(
     *,
     features: dict[Irrep, np.ndarray] | None = None,
     groups: np.ndarray | None = None,
+    settings: DescentConfig | None = None,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> PropertyModel:
-    """Ridge regression of a property.
+    """Ridge regression of a property, and where `config.gated` a gated correction of what it leaves.
 
     Features are divided by the root mean square of their kind of pair and matrix over the molecules, so that one
     regulariser serves all powers. Scalars first lose the part that is linear in the composition, as do their features:
     the only constants that symmetry allows.
+
+    The correction is trained on the residuals of the cross-validation, for those of the fit itself are smaller than
+    the ones of new molecules. One fold is held out; the steps where its error is least are kept, with no correction
+    at all as the first of them.
 
     Args:
         molecules: of the training set.
@@ -57,9 +69,13 @@ def fit_property(
         config: of the model.
         features: from `property_features` of the same molecules, to save time; default: made here.
         groups: (n,) molecules with the same number stay in one fold of the cross-validation; default: all apart.
+        settings: of the training of the correction; default: those of `DescentConfig`.
+        report: called after every chunk of it with the step, the mean training loss and the error on the fold that is
+            held out, both relative to the mean square of the residuals.
 
     Raises:
         InputError: labels of the wrong shape, or as many as there are no molecules for.
+        FloatingPointError: the loss of the correction is not finite.
     """
     targets = to_irreps(labels, config.target)
     if len(labels) != len(molecules) or len(molecules) < FOLDS:
@@ -68,17 +84,67 @@ def fit_property(
     folds = fold_numbers(np.arange(len(molecules)) if groups is None else groups)
     per_atom = np.zeros(len(config.species))
     atoms = np.stack([composition(m.numbers, config.species) for m in molecules])
-    weights, regularisers = {}, {}
+    weights, regularisers, residuals = {}, {}, {}
     for irrep, y in targets.items():
         constant = atoms if irrep == Irrep(0, 1) else None
         x = features[irrep]
         inverse = inverse_scale(x)[:, :, None]
         flat = (x * inverse[None, ..., None]).reshape(len(x), -1, x.shape[-1])
-        solution, constants, regularisers[irrep] = ridge(flat, y, folds, constant)
-        weights[irrep] = solution.reshape(x.shape[1:4]) * inverse
+        fit = ridge(flat, y, folds, constant)
+        weights[irrep] = fit.weights.reshape(x.shape[1:4]) * inverse
+        regularisers[irrep], residuals[irrep] = fit.regulariser, fit.residuals
         if constant is not None:
-            per_atom = constants
-    return PropertyModel(config, weights, per_atom, regularisers)
+            per_atom = fit.constants
+    model = PropertyModel(config, weights, per_atom, regularisers)
+    if not config.gated:
+        return model
+    return _with_correction(model, molecules, residuals, folds == 0, settings or DescentConfig(), report)
+
+
+def _with_correction(
+    model: PropertyModel,
+    molecules: Sequence[Molecule],
+    residuals: dict[Irrep, np.ndarray],
+    held_out: np.ndarray,
+    settings: DescentConfig,
+    report: Callable[[dict[str, Any]], None],
+) -> PropertyModel:
+    config = model.config
+    batch = config.batch(molecules)
+    features, kinds = map_arrays(lambda one: pair_features(one, config), batch)
+    count = matrix_count(config.inputs, config.power_order)
+    statistics = feature_statistics(
+        {i: x[~held_out] for i, x in features.items()}, kinds[~held_out], config.species, count
+    )
+    features = map_arrays(lambda one, s: network_inputs(one[0], one[1], s, config), (features, kinds), statistics)
+    size = float(np.sqrt(np.mean([np.mean(y**2) for y in residuals.values()])))
+    if size == 0.0:
+        raise InputError("labels are fitted by the linear model without any error; give gated=0.")
+    targets = {irrep: np.asarray(y / size, config.precision) for irrep, y in residuals.items()}
+    network = property_network(config)
+
+    def loss(params: Any, batch: Any) -> jax.Array:
+        def one(x: Any, pairs: Array, y: Any) -> jax.Array:
+            correction = network.apply(params, x, pairs)
+            return sum((jnp.mean((correction[i] - y[i]) ** 2) for i in y), start=jnp.zeros(())) / len(y)
+
+        return jnp.mean(jax.vmap(one)(*batch))
+
+    samples = jax.tree.map(jnp.asarray, (features, kinds, targets))
+    inputs = jax.tree.map(lambda x: x[~held_out], samples)
+    check = jax.tree.map(lambda x: x[held_out], samples)
+    params = jax.jit(network.init)(jax.random.key(settings.seed), jax.tree.map(lambda x: x[0], inputs[0]), kinds[0])
+    error = jax.jit(loss)
+    best = (float(error(params, check)), params)
+
+    def tell(step: int, value: float, now: Any) -> None:
+        nonlocal best
+        held = float(error(now, check))
+        best = min(best, (held, now), key=lambda pair: pair[0])
+        report({"step": step, "training_loss": value, "validation_loss": held})
+
+    descend(loss, params, inputs, settings, tell)
+    return dataclasses.replace(model, params=with_scale(best[1], size), statistics=statistics)
 
 
 def inverse_scale(x: np.ndarray) -> np.ndarray:
@@ -98,9 +164,23 @@ def fold_numbers(groups: np.ndarray) -> np.ndarray:
     return order[index] % FOLDS
 
 
-def ridge(
-    x: np.ndarray, y: np.ndarray, folds: np.ndarray, constants: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class RidgeFit(NamedTuple):
+    """Of y_m = Σ_k w_k x_km + constants.
+
+    Attributes:
+        weights: w, (channels,).
+        constants: the coefficients of the constants, (columns,).
+        regulariser: the chosen λ, ().
+        residuals: what the fits of the cross-validation leave of the samples that they do not see, (n, 2λ+1).
+    """
+
+    weights: np.ndarray
+    constants: np.ndarray
+    regulariser: np.ndarray
+    residuals: np.ndarray
+
+
+def ridge(x: np.ndarray, y: np.ndarray, folds: np.ndarray, constants: np.ndarray | None = None) -> RidgeFit:
     """w of y_m = Σ_k w_k x_km + constants, the penalty λ‖w‖² relative to the mean of ‖x‖², λ by cross-validation.
 
     Args:
@@ -108,16 +188,13 @@ def ridge(
         y: targets, (n, 2λ+1).
         folds: (n,) see `fold_numbers`.
         constants: columns that are fitted without penalty, (n, columns); scalars only.
-
-    Returns:
-        w (channels,), the coefficients of the constants (columns,), and the chosen λ ().
     """
     channels, rows = x.shape[1], x.shape[0] * x.shape[2]
     if channels > rows:  # the solution lies in the space of the rows: rotate into it
         basis, _ = np.linalg.qr(np.swapaxes(x, 1, 2).reshape(rows, channels).T)
-        w, c, chosen = ridge(np.einsum("nkm,kr->nrm", x, basis, optimize=True), y, folds, constants)
-        return basis @ w, c, chosen
-    errors = np.zeros(len(REGULARISERS))
+        fit = ridge(np.einsum("nkm,kr->nrm", x, basis, optimize=True), y, folds, constants)
+        return fit._replace(weights=basis @ fit.weights)
+    residuals = np.zeros((len(REGULARISERS), *y.shape))
     for fold in range(FOLDS):
         kept, held = folds != fold, folds == fold
         solutions = _solutions(x[kept], y[kept], None if constants is None else constants[kept])
@@ -125,10 +202,10 @@ def ridge(
             predicted = np.einsum("nkm,k->nm", x[held], w)
             if constants is not None:
                 predicted += (constants[held] @ c)[:, None]
-            errors[i] += np.sum((predicted - y[held]) ** 2)
-    best = int(errors.argmin())
+            residuals[i, held] = y[held] - predicted
+    best = int(np.sum(residuals**2, axis=(1, 2)).argmin())
     w, c = _solutions(x, y, constants)[best]
-    return w, c, np.asarray(REGULARISERS[best])
+    return RidgeFit(w, c, np.asarray(REGULARISERS[best]), residuals[best])
 
 
 def _solutions(x: np.ndarray, y: np.ndarray, constants: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray]]:
