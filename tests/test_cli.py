@@ -116,7 +116,12 @@ def test_nothing_is_overwritten(folder, capsys):
 
 @pytest.mark.parametrize(
     ("option", "value", "word"),
-    [("power-kinds", "cubic", "kind is 'cubic'"), ("steps", "0", "steps is 0"), ("potential-basis", "x", "not known")],
+    [
+        ("power-kinds", "cubic", "kind is 'cubic'"),
+        ("steps", "0", "steps is 0"),
+        ("potential-basis", "x", "not known"),
+        ("frame", "x", "frame is"),
+    ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(folder, tmp_path, capsys, option, value, word):
     data = str(folder / "tiny.h5")

@@ -37,6 +37,18 @@ class Training:
     """Highest power of V."""
     power_kinds: tuple[str, ...] = ("raw", "metric")
     """Products of V: raw, metric, lowdin, rational; F is the mean over all networks."""
+    network: str = "gated"
+    """linear, gated, or matrix-power."""
+    baseline: str = "zero"
+    """What the network corrects: sap, core or zero."""
+    frame: str = "ao"
+    """Of the correction: ao or lowdin."""
+    layers: int = 3
+    """Of the matrix-power network."""
+    channels: int = 8
+    """Hidden operators of the matrix-power network."""
+    shells: int = 4
+    """Hidden shells of each l of the matrix-power network."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +184,7 @@ class _ConsoleReporter:
 
 
 def _train(data: Path, run: Path, training: Training) -> None:
-    from dataclasses import asdict
+    from dataclasses import asdict, fields
 
     _double_precision()
     from rich.console import Console
@@ -183,7 +195,8 @@ def _train(data: Path, run: Path, training: Training) -> None:
     from vpotjax.train.report import error_table
 
     values = asdict(training)
-    options = {key: values.pop(key) for key in ("potential_basis", "power_order", "power_kinds", "members")}
+    of_training = {f.name for f in fields(TrainConfig)}
+    options = {key: values.pop(key) for key in values.keys() - of_training}
     console = Console(width=100)
     steps = training.steps * training.members * len(training.power_kinds)
     dataset = read_dataset(data)

@@ -68,6 +68,7 @@ class ModelConfig:
             network multiplies by the external potential, or by the screened one where that is the only one.
         cutoff: in bohr, of the potential's nuclei and of pairs of atoms; None for none.
         layers, channels, shells: of `MatrixPower`.
+        coupling: whether its layers also mix the pairs (l₁, l₂) of one irrep.
         product_precision: of its matrix products, "float32", "float64" or "bfloat16".
         checkpoint: whether its layers are recomputed in reverse mode, which saves memory.
     """
@@ -90,6 +91,7 @@ class ModelConfig:
     layers: int = 3
     channels: int = 8
     shells: int = 4
+    coupling: bool = False
     product_precision: str = "float32"
     checkpoint: bool = False
 
@@ -321,6 +323,7 @@ def network(config: ModelConfig) -> Any:
             config.channels,
             config.shells,
             precision=config.product_precision,
+            coupling=config.coupling,
             checkpoint=config.checkpoint,
         )
     gated = 0 if config.network == "linear" else config.gated

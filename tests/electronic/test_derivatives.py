@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 import vpotjax as vp
-from tests.electronic.symmetric import GEOMETRIES, NAMES, OBSERVABLES, batch, hartree_fock, losses
+from tests.electronic.symmetric import GEOMETRIES, NAMES, OBSERVABLES, at, batch, hartree_fock, losses
 from tests.molecules import central_difference
+from vpotjax.electronic.multipoles import quadrupole
+from vpotjax.electronic.polarizability import polarizability_of
+from vpotjax.electronic.real_space import electron_density
+from vpotjax.electronic.spectrum import density_of_states
 from vpotjax.model import baseline_fock
 
 STEP = 1e-3  # of the directions below, which are about 0.03 hartree or bohr long per element
@@ -107,6 +111,41 @@ def test_derivatives_in_positions(geometry):
         return jnp.stack([derivative(order, t, s, weights) for weights in jnp.eye(len(OBSERVABLES))], axis=1)
 
     check(lambda t: all_losses(0, t, 0.0), lambda s: all_losses(1, 0.0, s), lambda s: all_losses(2, 0.0, s))
+
+
+@pytest.mark.parametrize(
+    ("name", "level_ends"), [("H3+", [0, 2]), pytest.param("NH3", [0, 1, 3, 4, 5, 7], marks=pytest.mark.slow)]
+)
+def test_other_observables_in_positions(name, level_ends):
+    """Quadrupole, levels, density of states, ρ(r) and α(iω) of a symmetric molecule; ε in squares, level by level."""
+    molecule = at(name, "symmetric")
+    basis, points = vp.load_basis("sto-3g", molecule.numbers), np.random.default_rng(0).uniform(-2, 2, (7, 3))
+    grid, change = np.linspace(-1.5, 1.0, 9), 0.1 * np.random.default_rng(1).standard_normal(molecule.positions.shape)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivative(order, t):
+        def values(t):
+            positions = molecule.positions + t * change
+            fock, overlap = baseline_fock(basis, positions, "sap"), vp.overlap(basis, positions)
+            solved, levels = vp.orbitals(fock, overlap, molecule.nelec), vp.eigh(fock, overlap)[0]
+            position = vp.position_integrals(basis, positions, jnp.zeros(3))
+            second = vp.second_moment_integrals(basis, positions, jnp.zeros(3))
+            return {
+                "quadrupole": quadrupole(solved.density, second, positions, basis.nuclear_charges),
+                "density of states": density_of_states(levels, grid, 0.1),
+                "levels": jnp.cumsum(levels**2)[jnp.array(level_ends)],
+                "density on points": electron_density(solved.density, vp.ao_values(basis, positions, points)),
+                "dynamic polarizability": polarizability_of(solved, position, 0.3, imaginary=True),
+            }
+
+        return (values, jax.jacfwd(values), jax.jacrev(values))[order](t)
+
+    forward, reverse = derivative(1, 0.0), derivative(2, 0.0)
+    quotients = {what: central_difference(lambda t, w=what: derivative(0, t)[w], STEP) for what in forward}
+    for what, quotient in quotients.items():
+        assert np.abs(quotient).max() > 1e-3, what
+        for exact in (forward[what], reverse[what]):
+            np.testing.assert_allclose(exact, quotient, rtol=1e-6, atol=1e-8 * np.abs(quotient).max(), err_msg=what)
 
 
 def test_polarizability_in_three_ways():

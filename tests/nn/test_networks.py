@@ -41,7 +41,7 @@ MODELS = {
         "inputs": ("own_nuclei", "external"),
         "power_kinds": ("rational",),
     },
-    "matrix-power": {"network": "matrix-power", "cutoff": 7.0, "inputs": ("overlap", "external")},
+    "matrix-power": {"network": "matrix-power", "cutoff": 7.0, "inputs": ("overlap", "external"), "coupling": True},
     "density": {
         "network": "matrix-power",
         "target": "density",
@@ -133,10 +133,25 @@ def test_rotation_translation_permutation(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_weight_matters(name):
-    """Another draw of the weights gives another matrix, and the network is no small correction."""
-    molecule = distorted("H2O")
-    one, other = (evaluate(random_model(name, seed), molecule) for seed in (0, 1))
-    assert np.abs(one - other).max() > 1e-2
+    """The matrix depends on every array of weights, and its derivative is that of finite differences."""
+    model = random_model(name)
+    prepared = prepared_of(model.config, distorted("CH3OH"))
+    weights = np.random.default_rng(0).standard_normal(prepared.overlap.shape)
+
+    def value(params):
+        return jnp.vdot(weights, matrix_of(dataclasses.replace(model, params=params), prepared))
+
+    gradient = jax.jit(jax.grad(value))(model.params)
+    dead = [jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(gradient) if not np.any(leaf)]
+    assert not dead
+    change = jax.tree.map(lambda x: np.random.default_rng(1).standard_normal(x.shape), model.params)
+    exact = sum(np.vdot(g, c) for g, c in zip(jax.tree.leaves(gradient), jax.tree.leaves(change), strict=True))
+    assert abs(exact) > 1e-2
+
+    def along(t):
+        return value(jax.tree.map(lambda x, c: x + t * c, model.params, change))
+
+    np.testing.assert_allclose(central_difference(along, 1e-5), exact, rtol=1e-6)
 
 
 def test_padding_and_single_precision():

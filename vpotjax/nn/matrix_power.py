@@ -6,12 +6,13 @@ A hidden operator M_c is a symmetric matrix over hidden shells, `shells` of each
 
 where Ṽ_c is the potential mixed into the hidden shells by weights that depend on the element and on l and leave m
 alone, the gates g, one number for each hidden shell, are functions of each atom's invariants between 0 and 2, and N
-normalises. A product with V adds one centre (Nigam, Smidt, Dusson
-2026, arXiv:2602.15345), so K layers reach K+1 of them.
+normalises. With `coupling` a layer also adds N[U M_c], where U mixes the coupled blocks of one irrep of each pair of
+atoms: of all channels, and of all pairs (l₁, l₂) that couple to it. A product with V adds one centre (Nigam, Smidt,
+Dusson 2026, arXiv:2602.15345), so K layers reach K+1 of them.
 
 Stable at any depth and in any basis: N divides by √(n_i n_j) with n_i = Σ_j ‖M_ij‖ (Frobenius norms of the blocks of
 atoms), after which the norm of the operator is at most about one (Schur's test; blocks below 1e-3 count less), so a
-layer adds at most four to the norm of a hidden operator.
+layer adds at most four, with `coupling` five, to the norm of a hidden operator.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._typing import Array
-from vpotjax.operators.blocks import Irrep, ShellLayout, couple
+from vpotjax.operators.blocks import Irrep, ShellLayout, couple, uncouple
 
 SMALL = 1e-6  # square of the block norm below which the normalisation fades out, operators being of order one or more
 
@@ -40,6 +41,7 @@ class MatrixPower(nn.Module):
         shells: hidden shells of each l.
         hidden: width of the MLP that makes the gates.
         precision: of the products, a dtype name; sums are taken in that of the operators.
+        coupling: whether layers mix the pairs (l₁, l₂) of one irrep.
         checkpoint: recompute layers in reverse mode instead of keeping them in memory.
     """
 
@@ -50,6 +52,7 @@ class MatrixPower(nn.Module):
     shells: int = 4
     hidden: int = 32
     precision: str = "float32"
+    coupling: bool = False
     checkpoint: bool = False
 
     @property
@@ -73,9 +76,8 @@ class MatrixPower(nn.Module):
         state = self.mix("start", operators, elements)
         for i in range(self.layers):
             factor = self.mix(f"factor_{i}", operators[-1:], elements)
-            state = layer(self.hidden_layout, self.species, self.hidden, self.precision, name=f"layer_{i}")(
-                state, factor, elements
-            )
+            settings = (self.hidden_layout, self.species, self.hidden, self.precision, self.coupling)
+            state = layer(*settings, name=f"layer_{i}")(state, factor, elements)
         coupled = couple(jnp.where(pairs, state, 0.0), self.hidden_layout, wanted)
         return {irrep: jnp.concatenate(list(x), axis=-2) for irrep, x in coupled.items()}
 
@@ -107,13 +109,14 @@ class ProductLayer(nn.Module):
 
     Attributes:
         layout: of the hidden operators.
-        species, hidden, precision: see `MatrixPower`.
+        species, hidden, precision, coupling: see `MatrixPower`.
     """
 
     layout: ShellLayout
     species: int
     hidden: int
     precision: str
+    coupling: bool
 
     @nn.compact
     def __call__(self, state: jax.Array, factor: jax.Array, elements: Array) -> jax.Array:
@@ -125,7 +128,21 @@ class ProductLayer(nn.Module):
         product = product.transpose(0, 1, 3, 2, 4)
         gates = self.gates(state, elements)
         product = gates[:, :, None, :, None] * product * gates[:, None, :, None, :]
-        return state + (product + product.transpose(0, 2, 1, 4, 3)) / 2
+        step = _symmetric(product)
+        if self.coupling:
+            step = step + unit_norm(_symmetric(self.coupled_mixing(state)))
+        return state + step
+
+    def coupled_mixing(self, state: jax.Array) -> jax.Array:
+        """U M: every irrep of each pair of atoms times a learned matrix over channels and pairs of shells."""
+        mixed = {}
+        for irrep, x in couple(state, self.layout).items():
+            channels, count = len(x), x.shape[-2]
+            size = channels * count
+            weight = self.param(f"coupling_{irrep}", nn.initializers.normal(size**-0.5), (size, size), state.dtype)
+            weight = weight.reshape(channels, count, channels, count)
+            mixed[irrep] = jnp.einsum("ckdn,dijnm->cijkm", weight, x)
+        return uncouple(mixed, self.layout)
 
     def gates(self, state: jax.Array, elements: Array) -> jax.Array:
         """(channels, natm, width): one number per hidden shell, from the scalars on the atom and its element."""
@@ -150,6 +167,10 @@ def unit_norm(operators: jax.Array) -> jax.Array:
     norms = jnp.sqrt(jnp.sum(operators**2, axis=(-2, -1)) + SMALL) - SMALL**0.5
     scale = jax.lax.rsqrt(jnp.sum(norms, axis=-1) + SMALL**0.5)
     return operators * scale[:, :, None, None, None] * scale[:, None, :, None, None]
+
+
+def _symmetric(blocks: jax.Array) -> jax.Array:
+    return (blocks + blocks.transpose(0, 2, 1, 4, 3)) / 2
 
 
 def _flat(blocks: jax.Array) -> jax.Array:
