@@ -66,7 +66,7 @@ class ModelConfig:
             error of an element is one of the orbital energies (occupations), not one that S⁻¹ enlarges.
         inputs: operators whose blocks are features, see `operator_matrices`; of potentials the powers. The matrix-power
             network multiplies by the external potential, or by the screened one where that is the only one.
-        cutoff: in bohr, of the potential's nuclei and of pairs of atoms; None for none.
+        cutoff: in bohr, of the network's nuclei and pairs of atoms; None for none. The baseline "core" has none.
         layers, channels, shells: of `MatrixPower`.
         coupling: whether its layers also mix the pairs (l₁, l₂) of one irrep.
         product_precision: of its matrix products, "float32", "float64" or "bfloat16".

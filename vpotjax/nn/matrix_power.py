@@ -116,7 +116,7 @@ class ProductLayer(nn.Module):
     species: int
     hidden: int
     precision: str
-    coupling: bool
+    coupling: bool = False
 
     @nn.compact
     def __call__(self, state: jax.Array, factor: jax.Array, elements: Array) -> jax.Array:

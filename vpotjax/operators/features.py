@@ -17,7 +17,6 @@ from vpotjax.operators.external_potential import POTENTIALS
 from vpotjax.operators.matrix_power import potential_powers
 
 SCALAR = Irrep(0, 1)
-ROUNDING = 1e-8  # of the largest scalar of the same power of V
 
 
 def operator_features(
@@ -129,18 +128,23 @@ def feature_statistics(
         largest = np.ones(channels)  # the constant channel has size one
         largest[: operators * (channels // operators)] = np.repeat(magnitude, channels // operators)
         for kind in range(count):
-            rows = np.swapaxes(np.asarray(x)[kinds == kind], 1, 2).reshape(-1, channels)
+            rows = np.swapaxes(np.asarray(x)[kinds == kind], 1, 2).reshape(-1, channels).astype(float)
             if not len(rows):
                 continue
             if irrep == SCALAR and kind < len(species):
                 means[irrep][kind, :-1] = rows.mean(axis=0)[:-1]  # the constant channel stays
             centred = rows - means[irrep][kind]
             size = np.sqrt(np.mean(centred**2, axis=0))
-            scale = np.where(size > ROUNDING * largest, 1 / np.maximum(size, 1e-300), 0.0)
+            scale = np.where(size > rounding(x.dtype) * largest, 1 / np.maximum(size, 1e-300), 0.0)
             values, vectors = np.linalg.eigh((centred * scale).T @ (centred * scale) / len(rows))
             whitening = (vectors / np.sqrt(np.maximum(values, 0) + noise)) @ vectors.T
             transforms[irrep][kind] = scale[:, None] * whitening
     return FeatureStatistics(means, transforms)
+
+
+def rounding(dtype: np.dtype) -> float:
+    """√ε of a floating type: channels below this share of the largest scalar of the same matrix are rounding alone."""
+    return float(np.sqrt(np.finfo(dtype).eps))
 
 
 def normalised(features: Coupled, kinds: Array, statistics: FeatureStatistics) -> dict[Irrep, jax.Array]:

@@ -15,7 +15,7 @@ from vpotjax._typing import Array
 from vpotjax.batching import buckets, map_arrays
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep
-from vpotjax.operators.features import ROUNDING, feature_statistics, matrix_count
+from vpotjax.operators.features import feature_statistics, matrix_count, rounding
 from vpotjax.property_model import (
     PropertyConfig,
     PropertyModel,
@@ -39,7 +39,7 @@ def property_features(molecules: Sequence[Molecule], config: PropertyConfig) -> 
     for group, shape in buckets(molecules, {"potential": config.potential_basis}, count=3):
         batch = config.batch([molecules[i] for i in group], shape)
         for irrep, x in compute(jax.tree.map(jnp.asarray, batch)).items():
-            shaped.setdefault(irrep, np.zeros((len(molecules), *x.shape[1:])))[group] = x
+            shaped.setdefault(irrep, np.zeros((len(molecules), *x.shape[1:]), x.dtype))[group] = x
     return shaped
 
 
@@ -89,7 +89,7 @@ def fit_property(
         constant = atoms if irrep == Irrep(0, 1) else None
         x = features[irrep]
         inverse = inverse_scale(x)[:, :, None]
-        flat = (x * inverse[None, ..., None]).reshape(len(x), -1, x.shape[-1])
+        flat = (x * inverse[None, ..., None]).reshape(len(x), -1, x.shape[-1]).astype(float)
         fit = ridge(flat, y, folds, constant)
         weights[irrep] = fit.weights.reshape(x.shape[1:4]) * inverse
         regularisers[irrep], residuals[irrep] = fit.regulariser, fit.residuals
@@ -153,7 +153,7 @@ def inverse_scale(x: np.ndarray) -> np.ndarray:
     Zero where symmetry leaves rounding only, such as for the quadrupole of an overlap on one atom.
     """
     scale = np.sqrt(np.mean(x**2, axis=(0, 3, 4)))
-    real = scale > ROUNDING * scale.max(axis=0)
+    real = scale > rounding(x.dtype) * scale.max(axis=0)
     return np.where(real, 1 / np.where(real, scale, 1.0), 0.0)
 
 
