@@ -37,8 +37,8 @@ def run_case(natm: int, channels: int, precision: str) -> dict[str, Any]:
     size = natm * layout.width
 
     def operators() -> jax.Array:
-        blocks = rng.standard_normal((channels, natm, natm, layout.width, layout.width))
-        return unit_norm(jnp.asarray(blocks + blocks.transpose(0, 2, 1, 4, 3), precision))
+        matrices = rng.standard_normal((channels, natm, layout.width, natm, layout.width))
+        return unit_norm(jnp.asarray(matrices + matrices.transpose(0, 3, 4, 1, 2), precision))
 
     state, factor = operators(), operators()
     elements = jnp.asarray(rng.integers(0, 4, natm))

@@ -184,7 +184,7 @@ def test_deep_stacks_stay_finite():
     features, _ = jax.jit(lambda: network.init_with_output(jax.random.key(0), operators, elements, wanted))()
     assert all(np.all(np.isfinite(x)) for x in features.values())
     assert max(float(np.abs(x).max()) for x in features.values()) < 100
-    flat = np.asarray(unit_norm(jnp.asarray(operators)))[0].transpose(0, 2, 1, 3).reshape(30 * layout.width, -1)
+    flat = np.asarray(unit_norm(jnp.asarray(operators.swapaxes(2, 3))))[0].reshape(30 * layout.width, -1)
     assert 0.01 < np.abs(np.linalg.eigvalsh(flat)).max() <= 1
 
 

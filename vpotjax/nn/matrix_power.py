@@ -1,6 +1,7 @@
 """The matrix-power network: layers of learned products of hidden operators with the potential.
 
-A hidden operator M_c is a symmetric matrix over hidden shells, `shells` of each l on every atom. One layer is
+A hidden operator M_c is a symmetric matrix over hidden shells, `shells` of each l on every atom, here an array
+(natm, width, natm, width), so that it is a matrix without a transposition. One layer is
 
     M_c ← M_c + sym( g_c · N[Σ_d a_cd M_d] N[Ṽ_c] · g_c ),      sym(X) = (X + Xᵀ)/2
 
@@ -78,16 +79,16 @@ class MatrixPower(nn.Module):
             factor = self.mix(f"factor_{i}", operators[-1:], elements)
             settings = (self.hidden_layout, self.species, self.hidden, self.precision, self.coupling)
             state = layer(*settings, name=f"layer_{i}")(state, factor, elements)
-        coupled = couple(jnp.where(pairs, state, 0.0), self.hidden_layout, wanted)
+        coupled = couple(jnp.where(pairs, _blocks(state), 0.0), self.hidden_layout, wanted)
         return {irrep: jnp.concatenate(list(x), axis=-2) for irrep, x in coupled.items()}
 
     def mix(self, name: str, operators: jax.Array, elements: Array) -> jax.Array:
-        """Normalised symmetric Σ_o W_co O_o W_coᵀ over hidden shells, (channels, natm, natm, width, width)."""
+        """Normalised symmetric Σ_o W_co O_o W_coᵀ over hidden shells, (channels, natm, width, natm, width)."""
         shape = (self.species, self.channels * len(operators))
         mixing = self.shell_mixing(name, self.layout, shape, operators.dtype)[elements]
         mixing = mixing.reshape(len(elements), self.channels, len(operators), *mixing.shape[2:])
-        half = jnp.einsum("oijpq,jcoqb->coijpb", operators, mixing)
-        return unit_norm(jnp.einsum("icopa,coijpb->cijab", mixing, half))
+        half = jnp.einsum("oijpq,jcoqb->coipjb", operators, mixing)
+        return unit_norm(jnp.einsum("icopa,coipjb->ciajb", mixing, half))
 
     def shell_mixing(self, name: str, source: ShellLayout, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
         """(*shape, width, hidden width): a learned matrix for every l, the same for all m."""
@@ -120,14 +121,14 @@ class ProductLayer(nn.Module):
 
     @nn.compact
     def __call__(self, state: jax.Array, factor: jax.Array, elements: Array) -> jax.Array:
-        """(channels, natm, natm, width, width) from hidden operators and the mixed potential."""
-        channels, natm, width = state.shape[0], state.shape[1], state.shape[-1]
+        """(channels, natm, width, natm, width) from hidden operators and the mixed potential."""
+        channels, size = len(state), state.shape[1] * state.shape[2]
         weight = self.param("channels", nn.initializers.normal(channels**-0.5), (channels, channels), state.dtype)
-        left = unit_norm(jnp.einsum("cd,dijpq->cijpq", weight, state))
-        product = _matmul(_flat(left), _flat(factor), self.precision).reshape(channels, natm, width, natm, width)
-        product = product.transpose(0, 1, 3, 2, 4)
+        left = unit_norm(jnp.einsum("cd,dipjq->cipjq", weight, state))
+        left, right = (x.reshape(channels, size, size) for x in (left, factor))
+        product = _matmul(left, right, self.precision).reshape(state.shape)
         gates = self.gates(state, elements)
-        product = gates[:, :, None, :, None] * product * gates[:, None, :, None, :]
+        product = gates[..., None, None] * product * gates[:, None, None]
         step = _symmetric(product)
         if self.coupling:
             step = step + unit_norm(_symmetric(self.coupled_mixing(state)))
@@ -136,18 +137,18 @@ class ProductLayer(nn.Module):
     def coupled_mixing(self, state: jax.Array) -> jax.Array:
         """U M: every irrep of each pair of atoms times a learned matrix over channels and pairs of shells."""
         mixed = {}
-        for irrep, x in couple(state, self.layout).items():
+        for irrep, x in couple(_blocks(state), self.layout).items():
             channels, count = len(x), x.shape[-2]
             size = channels * count
             weight = self.param(f"coupling_{irrep}", nn.initializers.normal(size**-0.5), (size, size), state.dtype)
             weight = weight.reshape(channels, count, channels, count)
             mixed[irrep] = jnp.einsum("ckdn,dijnm->cijkm", weight, x)
-        return uncouple(mixed, self.layout)
+        return _blocks(uncouple(mixed, self.layout))
 
     def gates(self, state: jax.Array, elements: Array) -> jax.Array:
         """(channels, natm, width): one number per hidden shell, from the scalars on the atom and its element."""
         channels, natm = state.shape[:2]
-        diagonal = jnp.einsum("ciipq->cipq", state)
+        diagonal = jnp.einsum("cipiq->cipq", state)
         scalars = couple(diagonal, self.layout, [Irrep(0, 1)])[Irrep(0, 1)][..., 0]
         scalars = scalars.transpose(1, 0, 2).reshape(natm, -1)
         dtype = state.dtype
@@ -163,19 +164,19 @@ class ProductLayer(nn.Module):
 
 
 def unit_norm(operators: jax.Array) -> jax.Array:
-    """Blocks (channels, natm, natm, width, width) over √(n_i n_j), n_i = Σ_j ‖M_ij‖: norm at most one."""
-    norms = jnp.sqrt(jnp.sum(operators**2, axis=(-2, -1)) + SMALL) - SMALL**0.5
+    """Operators (channels, natm, width, natm, width) over √(n_i n_j), n_i = Σ_j ‖M_ij‖: norm at most one."""
+    norms = jnp.sqrt(jnp.sum(operators**2, axis=(2, 4)) + SMALL) - SMALL**0.5
     scale = jax.lax.rsqrt(jnp.sum(norms, axis=-1) + SMALL**0.5)
-    return operators * scale[:, :, None, None, None] * scale[:, None, :, None, None]
+    return operators * scale[:, :, None, None, None] * scale[:, None, None, :, None]
 
 
-def _symmetric(blocks: jax.Array) -> jax.Array:
-    return (blocks + blocks.transpose(0, 2, 1, 4, 3)) / 2
+def _symmetric(operators: jax.Array) -> jax.Array:
+    return (operators + operators.transpose(0, 3, 4, 1, 2)) / 2
 
 
-def _flat(blocks: jax.Array) -> jax.Array:
-    channels, natm, _, width, _ = blocks.shape
-    return blocks.transpose(0, 1, 3, 2, 4).reshape(channels, natm * width, natm * width)
+def _blocks(operators: jax.Array) -> jax.Array:
+    """(channels, natm, natm, width, width) from (channels, natm, width, natm, width), or back."""
+    return operators.swapaxes(2, 3)
 
 
 def _matmul(a: jax.Array, b: jax.Array, precision: str) -> jax.Array:
