@@ -10,8 +10,10 @@ import pytest
 
 import vpotjax as vp
 from tests.molecules import g2, random_rotation
+from vpotjax.batching import map_arrays
 from vpotjax.io.run import load_model, load_property_model, new_run_folder, save_model, write_config
-from vpotjax.property_model import PROPERTIES, PropertyConfig, from_irreps, molecule_features, to_irreps
+from vpotjax.operators.features import feature_statistics, matrix_count
+from vpotjax.property_model import PROPERTIES, PropertyConfig, from_irreps, molecule_features, pair_features, to_irreps
 from vpotjax.train.descent import DescentConfig
 from vpotjax.train.property_fit import fit_property, ridge
 
@@ -127,6 +129,28 @@ def test_the_gated_correction_lowers_the_error_of_new_molecules():
     assert 0 < after < 0.8 * before
 
 
+def test_a_correction_that_does_not_help_is_left_out(tmp_path):
+    """Dipoles of fixed charges are linear in the features, so that only noise is left to learn."""
+    config = dataclasses.replace(CONFIG, gated=1, hidden=(4,))
+    settings, molecules = DescentConfig(steps=1, learning_rate=1e3), geometries(8)
+    model = fit_property(molecules, labels_of(molecules, "dipole"), config, settings=settings)
+    assert model.params is None
+    write_config(tmp_path, config, {})
+    save_model(tmp_path, jax.tree.map(np.asarray, model))
+    np.testing.assert_array_equal(load_property_model(tmp_path).predict(molecules), model.predict(molecules))
+
+
+def test_channels_that_are_not_zero_are_kept_in_single_precision():
+    config = dataclasses.replace(CONFIG, species=(1, 6, 17), power_kind="raw", power_order=4)
+    batch, kept = jax.tree.map(jnp.asarray, config.batch([g2("CH3Cl")])), []
+    for dtype in (np.float32, np.float64):
+        one = dataclasses.replace(batch, positions=batch.positions.astype(dtype))
+        features, kinds = map_arrays(lambda m: pair_features(m, config), one)
+        statistics = feature_statistics(features, kinds, config.species, matrix_count(config.inputs, 4))
+        kept.append(np.concatenate([np.any(t, axis=-1).ravel() for t in statistics.transform.values()]))
+    assert np.sum(kept[0]) > 0.95 * np.sum(kept[1]) > 100
+
+
 def test_gated_model_padding_precision_and_files(tmp_path):
     model, molecules = corrected("polarizability"), geometries(4)
     together = np.asarray(model.predict(molecules))
@@ -144,7 +168,7 @@ def test_gated_model_padding_precision_and_files(tmp_path):
         loaded = load_property_model(folder)
         assert loaded.config == one.config
         np.testing.assert_array_equal(loaded.predict(molecules), one.predict(molecules))
-    with pytest.raises(vp.InputError, match="holds a property model; load it with"):
+    with pytest.raises(vp.InputError, match="holds a model of kind 'property'; load it with"):
         load_model(tmp_path / "gated")
 
 
@@ -173,5 +197,11 @@ def test_bad_input_is_named():
         fit_property(geometries(6), np.zeros(6), config)
     with pytest.raises(vp.InputError, match="2 labels for 6 molecules"):
         fit_property(geometries(6), np.zeros((2, 3)), config)
+    with pytest.raises(vp.InputError, match="groups have shape"):
+        fit_property(geometries(6), np.zeros((6, 3)), config, groups=np.zeros(6))
+    with pytest.raises(vp.InputError, match="settings are given"):
+        fit_property(geometries(6), np.zeros((6, 3)), config, settings=DescentConfig())
+    with pytest.raises(vp.InputError, match="irreps 2\\+"):
+        PropertyConfig((1,), "polarizability", potential_basis="sto-3g")
     with pytest.raises(vp.InputError, match="elements"):
         fitted("dipole").predict([g2("HCl")])

@@ -7,6 +7,7 @@ come last; all integrals over them are zero.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -213,7 +214,7 @@ def map_batch(function: Callable[..., T], batch: Any, *rest: Any) -> T:
 
 def map_arrays(function: Callable[..., Any], batch: Any, *rest: Any) -> Any:
     """Jitted `map_batch` with NumPy arrays as result."""
-    return jax.tree.map(np.asarray, jax.jit(map_batch, static_argnums=0)(function, batch, *rest))
+    return jax.tree.map(np.asarray, jax.jit(functools.partial(map_batch, function))(batch, *rest))
 
 
 def _shape(basis: Basis) -> BasisShape:

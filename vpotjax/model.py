@@ -30,7 +30,15 @@ from vpotjax.integrals.multipole import position_integrals
 from vpotjax.integrals.nuclear_attraction import external_potential, screened_potential
 from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
-from vpotjax.operators.blocks import Irrep, ShellLayout, ao_matrix, atom_pair_blocks, irreps, shell_layout
+from vpotjax.operators.blocks import (
+    Irrep,
+    ShellLayout,
+    ao_matrix,
+    atom_pair_blocks,
+    irreps,
+    require_irreps,
+    shell_layout,
+)
 from vpotjax.operators.external_potential import check_cutoff, check_operators, operator_matrices, pair_cutoff
 from vpotjax.operators.features import FeatureStatistics, normalised, operator_features, pair_type_count, pair_types
 from vpotjax.operators.matrix_power import check_power, lowdin
@@ -119,8 +127,8 @@ class ModelConfig:
             raise InputError("power_kinds is empty; give at least one kind of product of V.")
         for kind in self.power_kinds:
             check_power(self.power_order, kind)
-        for name in (self.orbital_basis, self.potential_basis):
-            shell_layout(name, self.species)
+        target, potential = self.layouts()
+        require_irreps(irreps(target), potential, self.potential_basis)
 
     def networks(self) -> dict[str, str]:
         """Names of the networks, each with its kind of power."""

@@ -21,7 +21,7 @@ from vpotjax.batching import Batch, BatchShape, pad_batch
 from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
 from vpotjax.operators.angular import clebsch_gordan
-from vpotjax.operators.blocks import Coupled, Irrep, shell_layout
+from vpotjax.operators.blocks import Coupled, Irrep, require_irreps, shell_layout
 from vpotjax.operators.external_potential import check_cutoff, check_operators, operator_matrices, pair_cutoff
 from vpotjax.operators.features import (
     SCALAR,
@@ -83,7 +83,8 @@ class PropertyConfig:
             raise InputError(f"hidden is {self.hidden}; give the width of at least one layer.")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}.")
-        shell_layout(self.potential_basis, self.species)
+        layout = shell_layout(self.potential_basis, self.species)
+        require_irreps(PROPERTIES[self.target], layout, self.potential_basis)
 
     def batch(self, molecules: Sequence[Molecule], shape: BatchShape | None = None) -> Batch:
         """Molecules with the basis of the model."""

@@ -94,8 +94,8 @@ def load_property_model(path: str | Path) -> PropertyModel:
     """The model of a property in a run folder; errors as of `load_model`."""
 
     def build(config: PropertyConfig, restored: dict[str, Any]) -> PropertyModel:
-        statistics = _from_statistics(restored["statistics"]) if config.gated else None
-        params = restored["params"] if config.gated else None
+        statistics = _from_statistics(restored["statistics"]) if "statistics" in restored else None
+        params = restored.get("params")
         weights, regularisers = _by_irrep(restored["weights"]), _by_irrep(restored["regularisers"])
         return PropertyModel(config, weights, restored["per_atom"], regularisers, params, statistics)
 
@@ -106,9 +106,11 @@ def _load(folder: Path, config_type: type[C], build: Callable[[C, dict[str, Any]
     import orbax.checkpoint as ocp
 
     content = _read_config(folder)
-    if content["kind"] != KINDS[config_type]:
+    if content.get("kind") != KINDS[config_type]:
         other = "load_property_model" if config_type is ModelConfig else "load_model"
-        raise InputError(f"run={str(folder)!r} holds a {content['kind']} model; load it with vpotjax.io.run.{other}.")
+        raise InputError(
+            f"run={str(folder)!r} holds a model of kind {content.get('kind')!r}; load it with vpotjax.io.run.{other}."
+        )
     config = _config(folder, content["model"], config_type)
     if not (folder / CHECKPOINT).is_dir():
         raise InputError(f"run folder {str(folder)!r} has no {CHECKPOINT}; the run did not finish, start it again.")

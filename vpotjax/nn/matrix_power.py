@@ -7,8 +7,8 @@ A hidden operator M_c is a symmetric matrix over hidden shells, `shells` of each
 
 where Ṽ_c is the potential mixed into the hidden shells by weights that depend on the element and on l and leave m
 alone, the gates g, one number for each hidden shell, are functions of each atom's invariants between 0 and 2, and N
-normalises. With `coupling` a layer also adds N[U M_c], where U mixes the coupled blocks of one irrep of each pair of
-atoms: of all channels, and of all pairs (l₁, l₂) that couple to it. A product with V adds one centre (Nigam, Smidt,
+normalises. With `coupling` a layer also adds N[U_c M_c], where U mixes the coupled blocks of one irrep of each pair of
+atoms: of all pairs (l₁, l₂) that couple to it. A product with V adds one centre (Nigam, Smidt,
 Dusson 2026, arXiv:2602.15345), so K layers reach K+1 of them.
 
 Stable at any depth and in any basis: N divides by √(n_i n_j) with n_i = Σ_j ‖M_ij‖ (Frobenius norms of the blocks of
@@ -135,14 +135,13 @@ class ProductLayer(nn.Module):
         return state + step
 
     def coupled_mixing(self, state: jax.Array) -> jax.Array:
-        """U M: every irrep of each pair of atoms times a learned matrix over channels and pairs of shells."""
+        """U_c M_c: every irrep of each pair of atoms times a learned matrix over pairs of shells."""
         mixed = {}
         for irrep, x in couple(_blocks(state), self.layout).items():
             channels, count = len(x), x.shape[-2]
-            size = channels * count
-            weight = self.param(f"coupling_{irrep}", nn.initializers.normal(size**-0.5), (size, size), state.dtype)
-            weight = weight.reshape(channels, count, channels, count)
-            mixed[irrep] = jnp.einsum("ckdn,dijnm->cijkm", weight, x)
+            shape = (channels, count, count)
+            weight = self.param(f"coupling_{irrep}", nn.initializers.normal(count**-0.5), shape, state.dtype)
+            mixed[irrep] = jnp.einsum("ckn,cijnm->cijkm", weight, x)
         return _blocks(uncouple(mixed, self.layout))
 
     def gates(self, state: jax.Array, elements: Array) -> jax.Array:

@@ -143,8 +143,8 @@ def feature_statistics(
 
 
 def rounding(dtype: np.dtype) -> float:
-    """√ε of a floating type: channels below this share of the largest scalar of the same matrix are rounding alone."""
-    return float(np.sqrt(np.finfo(dtype).eps))
+    """Channels below this share of the largest scalar of a matrix are rounding: 1e-6 in float32, 1e-8 in float64."""
+    return float(max(8 * np.finfo(dtype).eps, 1e-8))
 
 
 def normalised(features: Coupled, kinds: Array, statistics: FeatureStatistics) -> dict[Irrep, jax.Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +30,7 @@ class DescentConfig:
         batch_size: molecules per step.
         learning_rate: peak; a linear warm-up over the first twentieth, then a cosine to 1e-4 of it.
         chunk: steps per call of the compiled program.
-        seed: of the batches.
+        seed: of the batches, and of initial weights that are made for the training.
     """
 
     steps: int = 5000
@@ -44,63 +43,52 @@ class DescentConfig:
         require_positive_settings(self, ("steps", "batch_size", "learning_rate", "chunk"))
 
 
-Loss = Callable[[Any, Any], jax.Array]
-"""Of the parameters and of a batch of inputs."""
+Report = Callable[[int, float, Any], None]
+"""Told the step, the mean loss of the chunk and the parameters."""
 
 
-def descend(
-    loss: Loss,
-    params: Any,
-    inputs: Any,
-    settings: DescentConfig,
-    report: Callable[[int, float, Any], None],
-    number: int = 0,
-) -> Any:
-    """Parameters after `settings.steps` of Adam; the ridge fit's weights ("map") and "scale" stay as they are.
+def descent(loss: Callable[[Any, Any], jax.Array], settings: DescentConfig) -> Callable[..., Any]:
+    """A function (params, inputs, report, name, number) that minimises `loss` and returns the parameters.
+
+    The weights of the ridge fit ("map") and "scale" stay as they are. `inputs` have a leading axis of molecules on
+    every leaf; `number` is that of one among several networks, each of which sees batches of its own. Calls share one
+    program.
 
     Args:
-        loss: the same object for several calls shares their compiled program.
-        params: at the start.
-        inputs: with a leading axis of molecules on every leaf.
+        loss: of the parameters and of a batch of inputs.
         settings: see `DescentConfig`.
-        report: called after every chunk with the step, the mean loss of the chunk and the parameters.
-        number: of this among several networks; each sees batches of its own.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss is not finite (by the function).
     """
-    optimiser = _optimiser(settings.learning_rate, settings.steps)
-    count = len(jax.tree.leaves(inputs)[0])
-    size, rng = min(settings.batch_size, count), np.random.default_rng([settings.seed, number])
-    carry = (params, optimiser.init(params))
-    for start in range(0, settings.steps, settings.chunk):
-        now = min(settings.chunk, settings.steps - start)
-        indices = jnp.asarray(np.stack([rng.choice(count, size, replace=False) for _ in range(now)]))
-        carry, values = _advance(loss, optimiser, carry, inputs, indices)
-        mean = float(jnp.mean(values))
-        if not np.isfinite(mean):
-            raise FloatingPointError(f"loss is {mean} at step {start + now}; lower learning_rate.")
-        report(start + now, mean, carry[0])
-    return carry[0]
+    moving = clipped_adam(settings.learning_rate, settings.steps, 1e-4)
+    optimiser = optax.multi_transform({"moving": moving, "fixed": optax.set_to_zero()}, _labels)
 
+    @jax.jit
+    def advance(carry: Any, inputs: Any, indices: jax.Array) -> tuple[Any, jax.Array]:
+        def step(carry: Any, index: jax.Array) -> tuple[Any, jax.Array]:
+            params, state = carry
+            value, gradient = jax.value_and_grad(loss)(params, jax.tree.map(lambda leaf: leaf[index], inputs))
+            updates, state = optimiser.update(gradient, state, params)
+            return (optax.apply_updates(params, updates), state), value
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _advance(
-    loss: Loss, optimiser: optax.GradientTransformation, carry: Any, inputs: Any, indices: jax.Array
-) -> tuple[Any, jax.Array]:
-    def step(carry: Any, index: jax.Array) -> tuple[Any, jax.Array]:
-        params, state = carry
-        value, gradient = jax.value_and_grad(loss)(params, jax.tree.map(lambda leaf: leaf[index], inputs))
-        updates, state = optimiser.update(gradient, state, params)
-        return (optax.apply_updates(params, updates), state), value
+        return jax.lax.scan(step, carry, indices)
 
-    return jax.lax.scan(step, carry, indices)
+    def descend(params: Any, inputs: Any, report: Report, name: str, number: int = 0) -> Any:
+        count = len(jax.tree.leaves(inputs)[0])
+        size, rng = min(settings.batch_size, count), np.random.default_rng([settings.seed, number])
+        carry = (params, optimiser.init(params))
+        for start in range(0, settings.steps, settings.chunk):
+            now = min(settings.chunk, settings.steps - start)
+            indices = jnp.asarray(np.stack([rng.choice(count, size, replace=False) for _ in range(now)]))
+            carry, values = advance(carry, inputs, indices)
+            mean = float(jnp.mean(values))
+            if not np.isfinite(mean):
+                raise FloatingPointError(f"loss of {name} is {mean} at step {start + now}; lower learning_rate.")
+            report(start + now, mean, carry[0])
+        return carry[0]
 
-
-@functools.lru_cache(maxsize=4)  # the same object for the same settings, so that programs are shared
-def _optimiser(learning_rate: float, steps: int) -> optax.GradientTransformation:
-    moving = clipped_adam(learning_rate, steps, 1e-4)
-    return optax.multi_transform({"moving": moving, "fixed": optax.set_to_zero()}, _labels)
+    return descend
 
 
 def _labels(params: Any) -> Any:

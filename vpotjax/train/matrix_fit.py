@@ -17,7 +17,7 @@ from vpotjax.electronic.eigensolver import eigh
 from vpotjax.losses import density_loss, matrix_loss, wavefunction_alignment_loss
 from vpotjax.model import Model, Prepared, matrix_from_blocks, matrix_from_features, network
 from vpotjax.train.data import TrainingArrays
-from vpotjax.train.descent import DescentConfig, descend, with_scale
+from vpotjax.train.descent import DescentConfig, descent, with_scale
 from vpotjax.train.fit import DirectFit
 
 
@@ -75,7 +75,7 @@ def train_on_matrices(
 
         return jnp.mean(jax.vmap(one)(*batch)) / params["params"]["scale"] ** 2
 
-    trained = {}
+    trained, descend = {}, descent(loss, settings)
     for number, (name, kind) in enumerate(config.networks().items()):
         alone = dataclasses.replace(fit.model, params={name: fit.start[name]})
         fixed = predicted_matrices(alone, fit.train)  # at first the network is its linear part
@@ -86,7 +86,7 @@ def train_on_matrices(
         def tell(step: int, value: float, _: Any, name: str = name) -> None:
             report({"network": name, "step": step, "training_loss": value})
 
-        trained[name] = descend(loss, params, inputs, settings, tell, number)
+        trained[name] = descend(params, inputs, tell, name, number)
     return dataclasses.replace(fit.model, params=trained)
 
 

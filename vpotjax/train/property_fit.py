@@ -26,7 +26,7 @@ from vpotjax.property_model import (
     property_network,
     to_irreps,
 )
-from vpotjax.train.descent import DescentConfig, descend, with_scale
+from vpotjax.train.descent import DescentConfig, descent, with_scale
 
 REGULARISERS = tuple(10.0**k for k in np.arange(-14, 0.5, 1.0))
 FOLDS = 5
@@ -60,8 +60,9 @@ def fit_property(
     the only constants that symmetry allows.
 
     The correction is trained on the residuals of the cross-validation, for those of the fit itself are smaller than
-    the ones of new molecules. One fold is held out; the steps where its error is least are kept, with no correction
-    at all as the first of them.
+    the ones of new molecules. One fold is held out, and the weights where its error is least are kept; where none are
+    better than no correction, the model stays linear. (Residuals of that fold and of the others know of each other
+    through the ridge fits, which makes the choice more cautious than one on new molecules.)
 
     Args:
         molecules: of the training set.
@@ -70,18 +71,27 @@ def fit_property(
         features: from `property_features` of the same molecules, to save time; default: made here.
         groups: (n,) molecules with the same number stay in one fold of the cross-validation; default: all apart.
         settings: of the training of the correction; default: those of `DescentConfig`.
-        report: called after every chunk of it with the step, the mean training loss and the error on the fold that is
-            held out, both relative to the mean square of the residuals.
+        report: called after every chunk of it with the step, the mean training loss and the validation loss, of the
+            fold that is held out; each is relative to the mean square without a correction.
 
     Raises:
-        InputError: labels of the wrong shape, or as many as there are no molecules for.
+        InputError: labels of the wrong shape, or as many as there are no molecules for; groups of another number, or
+            too few; settings for a linear model.
         FloatingPointError: the loss of the correction is not finite.
     """
     targets = to_irreps(labels, config.target)
     if len(labels) != len(molecules) or len(molecules) < FOLDS:
         raise InputError(f"there are {len(labels)} labels for {len(molecules)} molecules; give one each, at least 5.")
+    if settings is not None and not config.gated:
+        raise InputError("settings are given, but config.gated is 0: there is no correction to train; leave them out.")
+    groups = np.arange(len(molecules)) if groups is None else np.asarray(groups)
+    if groups.shape != (len(molecules),) or len(np.unique(groups)) < FOLDS:
+        raise InputError(
+            f"groups have shape {groups.shape} and {len(np.unique(groups))} different numbers; give one for each of "
+            f"the {len(molecules)} molecules, and at least {FOLDS} different ones."
+        )
     features = property_features(molecules, config) if features is None else features
-    folds = fold_numbers(np.arange(len(molecules)) if groups is None else groups)
+    folds = fold_numbers(groups)
     per_atom = np.zeros(len(config.species))
     atoms = np.stack([composition(m.numbers, config.species) for m in molecules])
     weights, regularisers, residuals = {}, {}, {}
@@ -130,20 +140,23 @@ def _with_correction(
 
         return jnp.mean(jax.vmap(one)(*batch))
 
-    samples = jax.tree.map(jnp.asarray, (features, kinds, targets))
-    inputs = jax.tree.map(lambda x: x[~held_out], samples)
-    check = jax.tree.map(lambda x: x[held_out], samples)
+    samples = (features, kinds, targets)
+    inputs, check = (jax.tree.map(lambda x, c=c: jnp.asarray(x[c]), samples) for c in (~held_out, held_out))
     params = jax.jit(network.init)(jax.random.key(settings.seed), jax.tree.map(lambda x: x[0], inputs[0]), kinds[0])
     error = jax.jit(loss)
-    best = (float(error(params, check)), params)
+    without = float(error(params, check))  # gates are zero at first
+    unseen = float(error(params, inputs))
+    best: tuple[float, Any] = (without, None)
 
     def tell(step: int, value: float, now: Any) -> None:
         nonlocal best
         held = float(error(now, check))
         best = min(best, (held, now), key=lambda pair: pair[0])
-        report({"step": step, "training_loss": value, "validation_loss": held})
+        report({"step": step, "training_loss": value / unseen, "validation_loss": held / without})
 
-    descend(loss, params, inputs, settings, tell)
+    descent(loss, settings)(params, inputs, tell, "the gated correction")
+    if best[1] is None:
+        return model
     return dataclasses.replace(model, params=with_scale(best[1], size), statistics=statistics)
 
 

@@ -20,7 +20,7 @@ def ridge_weights(
 
     Args:
         x: normalised features by irrep, (nbatch, natm, natm, channels, 2λ+1).
-        y: coupled blocks of the target, (nbatch, natm, natm, channels, 2λ+1); irreps that x lacks get no weights.
+        y: coupled blocks of the target, (nbatch, natm, natm, channels, 2λ+1).
         kinds: (nbatch, natm, natm).
         kind_count: number of kinds.
         validation: (nbatch,) True for samples that choose λ.
@@ -30,7 +30,7 @@ def ridge_weights(
     """
     held_out = np.broadcast_to(validation[:, None, None], kinds.shape)
     weights, chosen = {}, {}
-    for irrep in [irrep for irrep in y if irrep in x]:
+    for irrep in y:
         features, targets = np.asarray(x[irrep]), np.asarray(y[irrep])
         errors = np.zeros(len(REGULARISERS))
         candidates = np.zeros((len(REGULARISERS), kind_count, features.shape[-2], targets.shape[-2]))
