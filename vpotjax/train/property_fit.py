@@ -120,6 +120,9 @@ def _with_correction(
     report: Callable[[dict[str, Any]], None],
 ) -> PropertyModel:
     config = model.config
+    size = float(np.sqrt(np.mean([np.mean(y**2) for y in residuals.values()])))
+    if size == 0.0:
+        return model  # nothing is left to correct
     batch = config.batch(molecules)
     features, kinds = map_arrays(lambda one: pair_features(one, config), batch)
     count = matrix_count(config.inputs, config.power_order)
@@ -127,9 +130,6 @@ def _with_correction(
         {i: x[~held_out] for i, x in features.items()}, kinds[~held_out], config.species, count
     )
     features = map_arrays(lambda one, s: network_inputs(one[0], one[1], s, config), (features, kinds), statistics)
-    size = float(np.sqrt(np.mean([np.mean(y**2) for y in residuals.values()])))
-    if size == 0.0:
-        raise InputError("labels are fitted by the linear model without any error; give gated=0.")
     targets = {irrep: np.asarray(y / size, config.precision) for irrep, y in residuals.items()}
     network = property_network(config)
 
@@ -144,15 +144,14 @@ def _with_correction(
     inputs, check = (jax.tree.map(lambda x, c=c: jnp.asarray(x[c]), samples) for c in (~held_out, held_out))
     params = jax.jit(network.init)(jax.random.key(settings.seed), jax.tree.map(lambda x: x[0], inputs[0]), kinds[0])
     error = jax.jit(loss)
-    without = float(error(params, check))  # gates are zero at first
-    unseen = float(error(params, inputs))
+    without, training_without = float(error(params, check)), float(error(params, inputs))  # gates are zero at first
     best: tuple[float, Any] = (without, None)
 
     def tell(step: int, value: float, now: Any) -> None:
         nonlocal best
         held = float(error(now, check))
         best = min(best, (held, now), key=lambda pair: pair[0])
-        report({"step": step, "training_loss": value / unseen, "validation_loss": held / without})
+        report({"step": step, "training_loss": value / training_without, "validation_loss": held / without})
 
     descent(loss, settings)(params, inputs, tell, "the gated correction")
     if best[1] is None:
