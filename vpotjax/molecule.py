@@ -10,11 +10,14 @@ import numpy as np
 
 from vpotjax._checks import InputError, is_concrete, require_shape
 from vpotjax._pytree import pytree, static_field
+from vpotjax._structure_files import Structure, integer, read_structures, structure_of_atoms
 from vpotjax._typing import Array
 from vpotjax.units import ANGSTROM_TO_BOHR, BOHR_TO_ANGSTROM
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from vpotjax.basis import Basis
 
 MIN_DISTANCE_ANGSTROM = 0.1  # a third of the shortest bond at any pressure; below it a file is wrong
 
@@ -24,7 +27,7 @@ class Molecule:
     """Nuclei and electrons.
 
     Args:
-        numbers: (natm,) atomic numbers, integers ≥ 1.
+        numbers: (natm,) atomic numbers; 0 is a ghost atom, a place for basis functions without a nucleus.
         positions: (natm, 3) in bohr; may be traced.
         charge: total charge.
         spin: nα − nβ (not the multiplicity).
@@ -45,21 +48,34 @@ class Molecule:
         object.__setattr__(self, "numbers", np.asarray(self.numbers))
         _check_numbers(self.numbers)
         require_shape("positions", self.positions, (len(self.numbers), 3))
-        _check_electrons(self.nelec, self.charge, self.spin)
+        object.__setattr__(self, "charge", _integer("charge", self.charge))
+        object.__setattr__(self, "spin", _integer("spin", self.spin))
+        _check_electrons(int(np.sum(self.numbers)) - self.charge, self.charge, self.spin)
         if is_concrete(self.positions):
             if not isinstance(self.positions, jax.Array):
                 object.__setattr__(self, "positions", np.asarray(self.positions, dtype=float))
-            _check_positions(np.asarray(self.positions))
+            _check_positions(self.numbers, np.asarray(self.positions))
 
     @property
     def natm(self) -> int:
         """Number of atoms."""
         return len(self.numbers)
 
-    @property
-    def nelec(self) -> int:
-        """Number of electrons: the sum of the atomic numbers minus the charge."""
-        return int(np.sum(self.numbers)) - self.charge
+    def nelec(self, basis: Basis) -> Any:
+        """Number of electrons that `basis` holds on these atoms: those of effective cores are not in it.
+
+        Args:
+            basis: on the same atoms.
+
+        Raises:
+            InputError: the basis is on other atoms.
+        """
+        if is_concrete(self.numbers, basis.numbers) and not np.array_equal(self.numbers, basis.numbers):
+            raise InputError(
+                f"basis is on atoms {np.asarray(basis.numbers).tolist()}, the molecule has "
+                f"{self.numbers.tolist()}; load the basis for these numbers."
+            )
+        return basis.nelec(self.charge)
 
     @property
     def symbols(self) -> list[str]:
@@ -74,22 +90,43 @@ class Molecule:
         return str(self.to_ase().get_chemical_formula(mode="hill"))
 
     @staticmethod
-    def from_ase(atoms: Atoms, charge: int = 0, spin: int = 0) -> Molecule:
-        """A molecule from `ase.Atoms`; positions are converted from Å, periodic boundaries are ignored.
+    def from_ase(atoms: Atoms, charge: int | None = None, spin: int | None = None) -> Molecule:
+        """A molecule from `ase.Atoms`; positions are converted from Å.
 
-        `charge` and `spin` in `atoms.info` win over the arguments.
+        Charge and spin are what `atoms` states: in `info` (charge, spin = nα − nβ, multiplicity), by the sums of its
+        initial charges and magnetic moments, and by its calculator's results and parameters.
+
+        Args:
+            atoms: not periodic.
+            charge, spin: where `atoms` states none; by default 0.
+
+        Raises:
+            InputError: what is stated contradicts itself or an argument, or has no single meaning; `atoms` is periodic.
         """
-        charge, spin = (_integer(k, atoms.info.get(k, v)) for k, v in (("charge", charge), ("spin", spin)))
-        return Molecule(atoms.numbers, np.asarray(atoms.positions) * ANGSTROM_TO_BOHR, charge, spin)
+        structure = structure_of_atoms(atoms)
+        for name, value, own in (("charge", charge, structure.charge), ("spin", spin, structure.spin)):
+            if value is not None and _integer(name, value) != own and own is not None:
+                raise InputError(
+                    f"{name} is {value}, but atoms state {own} (in info, initial charges or magnetic moments, or the "
+                    "calculator); leave the argument out, or remove it from the atoms."
+                )
+        return _molecule(structure, charge or 0, spin or 0)
 
     @staticmethod
     def from_xyz(path: str | Path, charge: int = 0, spin: int = 0) -> Molecule:
-        """The first structure of an (extended) XYZ file, positions in Å.
+        """The first structure of an (extended) xyz file, whatever its name ends in; others are read, and left out.
 
-        Raises:
-            InputError: the file is absent, empty, broken, or holds an impossible molecule; names the file.
+        Args and errors: as for `molecules_from_file`.
         """
-        return molecules_from_xyz(path, charge, spin)[0]
+        return _molecules(path, charge, spin, suffix=".xyz")[0]
+
+    @staticmethod
+    def from_file(path: str | Path, charge: int = 0, spin: int = 0) -> Molecule:
+        """The first structure of a file, and only the first: `molecules_from_file` gives all.
+
+        Args and errors: as for `molecules_from_file`.
+        """
+        return molecules_from_file(path, charge, spin)[0]
 
     def to_ase(self) -> Atoms:
         """`ase.Atoms` with positions in Å, charge and spin in `info`."""
@@ -99,34 +136,40 @@ class Molecule:
         return Atoms(numbers=self.numbers, positions=positions, info={"charge": self.charge, "spin": self.spin})
 
 
-def molecules_from_xyz(path: str | Path, charge: int = 0, spin: int = 0) -> list[Molecule]:
-    """Every structure of an (extended) XYZ file.
+def molecules_from_file(path: str | Path, charge: int = 0, spin: int = 0) -> list[Molecule]:
+    """Every structure of an xyz, extended xyz, mol, sdf, pdb or gen file, or of ASE's traj, db and json.
 
-    A frame's own `charge=` and `spin=` in its comment line win over the arguments.
+    Text files may be packed (.gz, .bz2, .xz). Positions are in Å unless the file says bohr.
+
+    Args:
+        path: the name's ending tells the format.
+        charge, spin: of structures that state none; what a structure states wins.
+
+    Raises:
+        InputError: the file is absent, broken or periodic, says something of charge, spin or units that has no
+            single meaning, or holds an impossible molecule; names file, frame and line.
     """
-    import ase.io
+    return _molecules(path, charge, spin)
 
+
+def _molecules(path: str | Path, charge: int, spin: int, suffix: str | None = None) -> list[Molecule]:
+    charge, spin = _integer("charge", charge), _integer("spin", spin)
+    return [_molecule(structure, charge, spin) for structure in read_structures(path, suffix)]
+
+
+def _molecule(structure: Structure, charge: int, spin: int) -> Molecule:
+    charge, spin = structure.settled(charge, spin)
     try:
-        frames: Any = ase.io.read(path, index=":", format="extxyz")
-    except FileNotFoundError:
-        raise InputError(f"xyz file {str(path)!r} does not exist; check the path.") from None
-    except Exception as error:  # the reader raises many types on a broken file; all mean the same here
-        raise InputError(
-            f"xyz file {str(path)!r} cannot be read ({type(error).__name__}: {error}); expected the number of atoms, a "
-            "comment line, then one 'symbol x y z' line in Å per atom."
-        ) from None
-    if not frames or any(len(frame) == 0 for frame in frames):
-        raise InputError(f"xyz file {str(path)!r} holds no atoms; write at least one 'symbol x y z' line.")
-    try:
-        return [Molecule.from_ase(frame, charge, spin) for frame in frames]
+        return Molecule(structure.numbers, structure.positions, charge, spin)
     except InputError as error:
-        raise InputError(f"xyz file {str(path)!r}: {error}") from None
+        raise structure.place.error(str(error)) from None
 
 
 def _integer(name: str, value: Any) -> int:
-    if isinstance(value, str | bool) or np.ndim(value) or int(value) != value:
-        raise InputError(f"{name} is {value!r} ; give an integer.")
-    return int(value)
+    number = None if isinstance(value, str) else integer(value)
+    if number is None:
+        raise InputError(f"{name} is {value!r}; give an integer.")
+    return number
 
 
 def _check_numbers(numbers: np.ndarray) -> None:
@@ -134,9 +177,9 @@ def _check_numbers(numbers: np.ndarray) -> None:
         raise InputError(f"numbers has shape {numbers.shape}, expected (natm,) with at least one atom.")
     if not np.issubdtype(numbers.dtype, np.integer):
         raise InputError(f"numbers has dtype {numbers.dtype}, expected integers (atomic numbers).")
-    if numbers.min() < 1 or numbers.max() > 118:
-        bad = numbers[(numbers < 1) | (numbers > 118)][0]
-        raise InputError(f"numbers contains {bad}, expected atomic numbers from 1 to 118.")
+    if numbers.min() < 0 or numbers.max() > 118 or not numbers.any():
+        bad = [*numbers[(numbers < 0) | (numbers > 118)].tolist(), 0][0]
+        raise InputError(f"numbers contains {bad}, expected atomic numbers from 1 to 118, or 0 for some ghost atoms.")
 
 
 def _check_electrons(nelec: int, charge: int, spin: int) -> None:
@@ -149,12 +192,13 @@ def _check_electrons(nelec: int, charge: int, spin: int) -> None:
         )
 
 
-def _check_positions(positions: np.ndarray) -> None:
+def _check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
     if not np.isfinite(positions).all():
         atom = int(np.argwhere(~np.isfinite(positions))[0, 0])
         raise InputError(f"positions of atom {atom} are {positions[atom]}, expected finite numbers in bohr.")
     distance = np.linalg.norm(positions[:, None] - positions[None, :], axis=-1)
     np.fill_diagonal(distance, np.inf)
+    distance[(numbers == 0) | (numbers == 0)[:, None]] = np.inf  # a ghost may stand anywhere
     if distance.min() < MIN_DISTANCE_ANGSTROM * ANGSTROM_TO_BOHR:
         i, j = np.unravel_index(int(distance.argmin()), distance.shape)
         raise InputError(
