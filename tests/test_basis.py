@@ -111,16 +111,98 @@ def test_all_electron_bases_keep_the_charge():
         ({"H": "sto-4h"}, [1], "basis 'sto-4h' is not known"),
         ({"H": [[6, [1.0, 1.0]]]}, [1], "basis has l = 6; integrals are implemented up to l = 5"),
         ("cc-pv6z", [8], "basis has l = 6"),
+        ("LANL2DZ ECP", [53], "basis 'LANL2DZ ECP' has no functions for I, only an effective core potential"),
+        ({"H": "def2-ecp", 53: "def2-ECP"}, [53], "basis 'def2-ECP' has no functions for I"),
+        (None, [1], "basis is None; give a name, or a dict"),
+        (["sto-3g"], [1], r"basis is \['sto-3g'\]; give a name, or a dict"),
+        ({"H": "sto-3g", 1: "def2-svp"}, [1], "basis has entries for both 'H' and 1; keep one"),
+        ({8: "sto-3g"}, [1], "basis has no entry for H; it covers 8: add 'H'"),
+        ("H S\n 1.0 1.0", [1], r"basis 'H S\\n 1.0 1.0' is not known"),
+        ("sto-3g", [-1], "numbers contains -1"),
+        ("sto-3g", [119], "numbers contains 119"),
+        ("sto-3g", [0, 0], r"basis has no functions on the atoms \[0, 0\]"),
     ],
 )
 def test_bad_bases_are_refused(basis, numbers, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         load_basis(basis, numbers)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "shell", [[0, [1.0, 0.0]], [0, [-1.0, 1.0]], [0, [1.0, 1.0], [1.0, -1.0]], [0, 1, [1.0, 1.0]], [0], [0, [1.0]]]
+    "shell",
+    [
+        [0, [1.0, 0.0]],
+        [0, [-1.0, 1.0]],
+        [0, [1.0, 1.0], [1.0, -1.0]],
+        [0, 1, [1.0, 1.0]],  # kappa of a spinor
+        [0],
+        [0, [1.0]],
+        [0, [1.0, 1.0], [2.0, 1.0, 1.0]],
+        [0, [1.0, np.nan]],
+        [0, [1.0, None]],
+        [0, [1.0, 1j]],
+        [0, ["one", 1.0]],
+        [0, "12"],
+        [0, np.ones((30, 2))],
+        [0, [[1.0, 1.0], [2.0, 1.0]]],
+        ["S", [1.0, 1.0]],
+        [1.0, [1.0, 1.0]],
+        [True, [1.0, 1.0]],
+        [-1, [1.0, 1.0]],
+        [[0, [1.0, 1.0]]],
+        [],
+        0,
+        None,
+        "sto-3g",
+    ],
 )
 def test_bad_shells_are_named(shell):
-    with pytest.raises(InputError, match="basis of H"):
+    with pytest.raises(InputError, match=r"basis of H.*(form|positive|spinor)") as caught:
         load_basis({"H": [shell]}, [1])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("entry", [None, [], 0, 1.5, {"s": [1.0]}, np.ones((2, 2)), [0, [1.0, 1.0]]])
+def test_bad_entries_are_named(entry):
+    with pytest.raises(InputError, match=r"basis of H (is|has the shell).*form|give a name") as caught:
+        load_basis({"H": entry}, [1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "shells",
+    [
+        [(0, ("1.0D+01", "2.0d-01"), ("3.", "1.0E0"))],
+        [[0, np.array([10.0, 0.2]), np.array([3.0, 1.0])]],
+        [[np.int64(0), 0, [10, 0.2], [3, 1]]],  # kappa = 0: no spinor
+    ],
+)
+def test_other_forms_of_numbers_are_read(shells):
+    table = {"H": [[0, [10.0, 0.2], [3.0, 1.0]]]}
+    expected = mole_of(g2("H2"), table).intor("int1e_ovlp")
+    positions = g2("H2").positions
+    # The same exponents and coefficients on both sides.
+    np.testing.assert_allclose(overlap(load_basis({"H": shells}, [1, 1]), positions), expected, rtol=0, atol=1e-12)
+
+
+def test_atomic_numbers_as_keys():
+    by_number = load_basis({1: "sto-3g", np.int64(8): "def2-svp"}, [8, 1])
+    by_symbol = load_basis({"H": "sto-3g", "O": "def2-svp"}, [8, 1])
+    assert by_number.ao_labels() == by_symbol.ao_labels()
+    for ours, others in zip(by_number.shells, by_symbol.shells, strict=True):
+        np.testing.assert_array_equal(ours.coefficients, others.coefficients)
+
+
+def test_places_without_a_nucleus():
+    """0 has no functions by name, those of "X" in a dict, and screens nothing."""
+    basis = load_basis("sto-3g", [0, 1])
+    assert basis.ao_labels() == ["1 H 1s"]
+    assert basis.atom_ao_slices().tolist() == [[0, 0], [0, 1]]
+    basis = load_basis({"H": "sto-3g", "X": [[1, [1.0, 1.0]]]}, [0, 1])
+    assert basis.ao_labels() == ["0 X 2px", "0 X 2py", "0 X 2pz", "1 H 1s"]
+    assert basis.nuclear_charges.tolist() == [0.0, 1.0]
+    assert basis.shell_atoms() == [0, 1]
+    assert not basis.screening_charges[0].any()
+    assert basis.screening_charges[1].any()

@@ -9,6 +9,7 @@ import pytest
 from pyscf import gto
 from scipy.special import sph_harm_y
 
+import vpotjax as vp
 from tests.molecules import g2, pyscf_mole, random_rotation
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
@@ -147,6 +148,69 @@ def test_overlap_of_another_geometry_is_refused(low_symmetry_overlap):
     shells, overlap, other = low_symmetry_overlap
     with pytest.raises(InputError, match=r"least in 'pyscf'.*check basis, geometry and units"):
         matching_ao_order(other, overlap, shells)
+
+
+def water(scale=1.0):
+    return vp.Molecule(g2("H2O").numbers, scale * g2("H2O").positions @ random_rotation(3).T)
+
+
+def both_overlaps(basis, molecule):
+    """PySCF's with its own table of the basis, that with ours, and shells and atoms of ours."""
+    atoms = list(zip(molecule.symbols, molecule.positions, strict=True))
+    own = gto.M(atom=atoms, basis=basis, unit="Bohr", verbose=0).intor("int1e_ovlp")
+    ours = load_basis(basis, molecule.numbers)
+    expected = pyscf_mole(molecule, basis).intor("int1e_ovlp")
+    return own, expected, ours.shell_angular_momenta(), ours.shell_atoms()
+
+
+@pytest.mark.parametrize("order", ["pyscf", "orca"])
+@pytest.mark.parametrize("basis", ["cc-pvdz", "cc-pvtz"])
+def test_other_contractions_are_named(basis, order):
+    own, expected, shells, atoms = both_overlaps(basis, water())
+    assert np.abs(own - expected).max() > 0.1
+    own = reorder_ao(own, shells, "pyscf", order)
+    pattern = r"at 5 of \d+ shells: 0 \(s of atom 0\), 1 \(s of atom 0\), .*another contraction.*from_pyscf"
+    with pytest.raises(InputError, match=pattern):
+        matching_ao_order(own, expected, shells, atoms)
+    with pytest.raises(InputError, match=r"0 \(s\), 1 \(s\), .*check basis, geometry and units"):
+        matching_ao_order(own, expected, shells)
+
+
+def test_other_digits_are_named():
+    own, expected, shells, atoms = both_overlaps("6-31g**", water())
+    assert 1e-8 < np.abs(own - expected).max() < 1e-6
+    assert matching_ao_order(own, expected, shells, atoms) == "pyscf"
+    with pytest.raises(InputError, match=r"tolerance 1e-09\); so little comes of other digits.*from_pyscf"):
+        matching_ao_order(own, expected, shells, atoms, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("basis", ["sto-3g", "def2-svp", "cc-pvtz"])
+def test_another_geometry_is_no_other_contraction(basis):
+    _, expected, shells, atoms = both_overlaps(basis, water())
+    for scale in (1.0001, 1.1, 0.529177):
+        _, other, _, _ = both_overlaps(basis, water(scale))
+        with pytest.raises(InputError, match=r"of atom 1\).*check basis, geometry and units"):
+            matching_ao_order(other, expected, shells, atoms)
+
+
+def test_another_basis_is_no_other_contraction():
+    """6-31G and 3-21G have shells of the same l."""
+    molecule = water()
+    ours, other = load_basis("6-31g", molecule.numbers), load_basis("3-21g", molecule.numbers)
+    shells = ours.shell_angular_momenta()
+    assert shells == other.shell_angular_momenta()
+    overlaps = [pyscf_mole(molecule, name).intor("int1e_ovlp") for name in ("3-21g", "6-31g")]
+    with pytest.raises(InputError, match="check basis, geometry and units"):
+        matching_ao_order(*overlaps, shells, ours.shell_atoms())
+
+
+def test_overlaps_that_are_none_are_named():
+    _, expected, shells, atoms = both_overlaps("6-31g*", water())
+    with pytest.raises(InputError, match="it is not finite"):
+        matching_ao_order(np.full_like(expected, np.nan), expected, shells, atoms)
+    cartesian = pyscf_mole(water(), "6-31g*", cartesian=True).intor("int1e_ovlp")
+    with pytest.raises(InputError, match=r"overlap has shape \(19, 19\), the size of Cartesian functions"):
+        matching_ao_order(cartesian, expected, shells, atoms)
 
 
 def test_rotation_matrices_are_a_representation():

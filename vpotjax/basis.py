@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._checks import InputError
+from vpotjax._basis_tables import BasisTable, ShellList, basis_entry, checked_shells, element_basis, symbol_of
+from vpotjax._checks import InputError, is_concrete
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.conventions import SHELL_LETTERS, cartesian_powers, function_count
 
-ShellList = Sequence[Sequence[Any]]
-"""PySCF's format: [[l, [exponent, coefficient, ...], ...], ...]; coefficients of normalised primitives."""
+Contraction = tuple[int, np.ndarray, np.ndarray]
+"""l, exponents (nprim,) in bohr⁻² and coefficients (nprim, nshl) of unnormalised primitives r^l exp(−α r²) Y_lm."""
 
 MAX_L = 5
 
@@ -48,9 +50,10 @@ class Basis:
         ao_mask: (nao,) True where an AO is real, False for padding.
         ao_atom, ao_l, ao_shell, ao_m: (nao,) of each AO: atom, l, number of the shell among those of the same atom
             and l, and component (PySCF's order, from 0); −1 for padding.
-        numbers: (natm,) atomic numbers; 0 for padding.
-        nuclear_charges: (natm,) atomic numbers minus the electrons of an effective core potential, where the basis
-            is made for one; the semi-local part of the potential is not included.
+        numbers: (natm,) atomic numbers; 0 for padding and for ghost atoms, which may carry functions.
+        core_electrons: (natm,) electrons of an effective core potential, where the basis is made for one.
+        nuclear_charges: (natm,) atomic numbers minus core electrons; the semi-local part of the potential is not
+            included.
         screening_charges, screening_exponents: (natm, nscreen) Gaussian charges that screen the nuclei in
             `screened_potential`; charge 0 for padding.
         cartesian: Cartesian functions (6 d, 10 f, …), ordered and scaled as in PySCF, in place of spherical ones.
@@ -64,6 +67,7 @@ class Basis:
     ao_shell: Array
     ao_m: Array
     numbers: Array
+    core_electrons: Array
     nuclear_charges: Array
     screening_charges: Array
     screening_exponents: Array
@@ -79,10 +83,26 @@ class Basis:
         """Number of atoms, padding included."""
         return self.numbers.shape[-1]
 
+    def nelec(self, charge: Any = 0) -> Any:
+        """Number of electrons that the basis holds for a total charge: Σ (numbers − core electrons) − charge.
+
+        Of a batch (nbatch,); an int where all is known.
+        """
+        if is_concrete(self.numbers, self.core_electrons, charge):
+            electrons = np.sum(np.asarray(self.numbers) - np.asarray(self.core_electrons), axis=-1) - charge
+            return electrons if np.ndim(electrons) else int(electrons)
+        return jnp.sum(jnp.asarray(self.numbers) - self.core_electrons, axis=-1) - charge
+
     def shell_angular_momenta(self) -> list[int]:
         """l of each shell in AO order, without padding."""
-        first = (np.asarray(self.ao_m) == 0) & np.asarray(self.ao_mask)
-        return [int(l) for l in np.asarray(self.ao_l)[first]]
+        return np.asarray(self.ao_l)[self._first_of_shells()].tolist()
+
+    def shell_atoms(self) -> list[int]:
+        """Atom of each shell in AO order, without padding."""
+        return np.asarray(self.ao_atom)[self._first_of_shells()].tolist()
+
+    def _first_of_shells(self) -> np.ndarray:
+        return (np.asarray(self.ao_m) == 0) & np.asarray(self.ao_mask)
 
     def ao_labels(self) -> list[str]:
         """One label per real AO, such as "0 C 2px"."""
@@ -101,127 +121,136 @@ class Basis:
         return labels
 
     def atom_ao_slices(self) -> np.ndarray:
-        """(natm, 2) first AO of each real atom and the one after its last."""
+        """(atoms, 2) first AO and the one after the last, up to the last atom with a nucleus or functions."""
         atoms = np.asarray(self.ao_atom)[np.asarray(self.ao_mask)]
-        count = int(np.sum(np.asarray(self.numbers) > 0))
+        count = 1 + int(max(atoms.max(), np.flatnonzero(self.numbers).max(initial=0)))
         return np.stack([np.searchsorted(atoms, range(count), side) for side in ("left", "right")], axis=1)
 
 
-def load_basis(
-    name_or_dict: str | Mapping[str, str | ShellList], numbers: Sequence[int] | np.ndarray, *, cartesian: bool = False
-) -> Basis:
+class AtomShells(NamedTuple):
+    """Shells of one atom; made by `atom_shells`.
+
+    Attributes:
+        order: l of each shell, in AO order.
+        ordinals: of each shell, its number among those of the same l.
+        contractions: by l, exponents (nprim,) and coefficients (nshl, nprim) of unnormalised primitives.
+    """
+
+    order: tuple[int, ...]
+    ordinals: tuple[int, ...]
+    contractions: dict[int, tuple[np.ndarray, np.ndarray]]
+
+
+def load_basis(name_or_dict: BasisTable, numbers: Sequence[int] | np.ndarray, *, cartesian: bool = False) -> Basis:
     """A basis on atoms.
 
     Heavy elements of the def2 sets come with an effective core potential: `Basis.nuclear_charges` are then the atomic
     numbers minus the core electrons, and the semi-local part of the potential is not included.
 
+    Other programs may know other contractions, and other digits, by the same name: for matrices from PySCF take
+    `vpotjax.interop.pyscf.from_pyscf`.
+
     Args:
-        name_or_dict: a name of basis-set-exchange ("def2-SVP"), or a dict from chemical symbols to such names or to
-            shells in PySCF's format.
-        numbers: (natm,) atomic numbers.
+        name_or_dict: a name of basis-set-exchange ("def2-SVP"), or a dict from chemical symbols or atomic numbers to
+            such names or to shells in PySCF's format.
+        numbers: (natm,) atomic numbers; 0 is a place without functions, unless the dict has shells for "X".
         cartesian: Cartesian functions (6 d, 10 f, …) in place of spherical ones.
 
     Raises:
-        InputError: the name is unknown, an element is not covered, or l is above MAX_L.
+        InputError: the name is unknown, an element is not covered, a shell is not in PySCF's format, or l is above
+            MAX_L.
     """
     numbers = np.asarray(numbers)
     if numbers.ndim != 1 or not numbers.size or not np.issubdtype(numbers.dtype, np.integer):
         raise InputError(f"numbers is {numbers.tolist()}, expected a list of atomic numbers.")
-    data = {int(z): element_basis(name_or_dict, int(z)) for z in dict.fromkeys(numbers.tolist())}
-    lmax = max(l for shells, _ in data.values() for l, *_ in shells)
-    groups = [_shells_of(l, numbers, {z: shells for z, (shells, _) in data.items()}) for l in range(lmax + 1)]
-    element_shells = {z: [int(s[0]) for s in shells for _ in s[1][1:]] for z, (shells, _) in data.items()}
-    layout = _ao_layout(numbers, element_shells, cartesian)
-    core = np.array([data[z][1] for z in numbers.tolist()])
+    elements = {z: _element_shells(name_or_dict, z) for z in dict.fromkeys(numbers.tolist())}
+    shells, core = zip(*(elements[z] for z in numbers.tolist()), strict=True)
+    return assemble_basis(numbers, np.array(core), shells, cartesian=cartesian)
+
+
+def _element_shells(name_or_dict: BasisTable, number: int) -> tuple[AtomShells, int]:
+    entry = basis_entry(name_or_dict, number)
+    if isinstance(entry, str):
+        return _exchange_shells(entry, number)
+    return atom_shells(_normalised(checked_shells(symbol_of(number), entry))), 0
+
+
+@functools.cache
+def _exchange_shells(name: str, number: int) -> tuple[AtomShells, int]:
+    shells, core = element_basis(name, number)
+    return atom_shells(_normalised(shells)), core
+
+
+def atom_shells(contractions: Iterable[Contraction]) -> AtomShells:
+    """Shells of one atom from contractions in AO order; those of one l share their primitives.
+
+    Raises:
+        InputError: l is above MAX_L.
+    """
+    groups: dict[int, list[Contraction]] = {}
+    order: list[int] = []
+    for contraction in contractions:
+        l, coefficients = contraction[0], contraction[2]
+        if l > MAX_L:
+            raise InputError(f"basis has l = {l}; integrals are implemented up to l = {MAX_L}.")
+        groups.setdefault(l, []).append(contraction)
+        order += [l] * coefficients.shape[1]
+    ordinals = tuple(order[:i].count(l) for i, l in enumerate(order))
+    return AtomShells(tuple(order), ordinals, {l: _shared_primitives(group) for l, group in groups.items()})
+
+
+def _shared_primitives(group: Sequence[Contraction]) -> tuple[np.ndarray, np.ndarray]:
+    """Unique exponents (nprim,), largest first, and coefficients (nshl, nprim)."""
+    exponents = np.unique(np.concatenate([own for _, own, _ in group]))[::-1]
+    blocks = []
+    for _, own, coefficients in group:
+        block = np.zeros((coefficients.shape[1], len(exponents)))
+        for exponent, row in zip(own, coefficients, strict=True):
+            block[:, np.argmax(exponents == exponent)] += row
+        blocks.append(block)
+    return exponents, np.concatenate(blocks)
+
+
+def assemble_basis(
+    numbers: np.ndarray, core_electrons: np.ndarray, atoms: Sequence[AtomShells], *, cartesian: bool = False
+) -> Basis:
+    """A basis from the shells of each atom.
+
+    Args:
+        numbers: (natm,) atomic numbers, 0 for ghosts.
+        core_electrons: (natm,) electrons in effective cores.
+        atoms: natm, from `atom_shells`; an atom may have none.
+        cartesian: as in `load_basis`.
+
+    Raises:
+        InputError: no atom has functions.
+    """
+    ls = sorted({l for atom in atoms for l in atom.contractions})
+    if not ls:
+        raise InputError(f"basis has no functions on the atoms {numbers.tolist()}; give some to at least one.")
+    layout = _ao_layout(atoms, cartesian)
     charges, exponents = _screening(numbers)
     return Basis(
-        shells=tuple(group for group in groups if len(group.coefficients)),
+        shells=tuple(_shells_of(l, atoms) for l in ls),
         **layout,
         ao_mask=np.ones(len(layout["grouped_index"]), dtype=bool),
         numbers=numbers,
-        nuclear_charges=(numbers - core).astype(float),
+        core_electrons=core_electrons,
+        nuclear_charges=(numbers - core_electrons).astype(float),
         screening_charges=charges,
         screening_exponents=exponents,
         cartesian=cartesian,
     )
 
 
-def element_basis(name_or_dict: str | Mapping[str, str | ShellList], number: int) -> tuple[ShellList, int]:
-    """Shells of one element in PySCF's format, sorted by l, and the number of core electrons of its ECP."""
-    from ase.data import chemical_symbols
-
-    if not 1 <= number < len(chemical_symbols):
-        raise InputError(f"numbers contains {number}, expected atomic numbers from 1 to {len(chemical_symbols) - 1}.")
-    symbol = chemical_symbols[number]
-    if isinstance(name_or_dict, str):
-        return _exchange_basis(name_or_dict, number)
-    if symbol not in name_or_dict:
-        raise InputError(f"basis has no entry for {symbol}; it covers {', '.join(name_or_dict)}: add {symbol!r}.")
-    entry = name_or_dict[symbol]
-    if isinstance(entry, str):
-        return _exchange_basis(entry, number)
-    if not entry:
-        raise InputError(f"basis has no shells for {symbol}; give at least one, [l, [exponent, coefficient], ...].")
-    for shell in entry:
-        _check_shell(symbol, shell)
-    return sorted(entry, key=lambda shell: shell[0]), 0
-
-
-def _check_shell(symbol: str, shell: Sequence[Any]) -> None:
-    l, rows = shell[0], shell[1:]
-    form = "[l, [exponent, coefficient, ...], ...]"
-    if not rows or not all(isinstance(row, Sequence) and len(row) == len(rows[0]) > 1 for row in rows):
-        raise InputError(f"basis of {symbol} has the shell {list(shell)}; its form is {form}, with rows of one length.")
-    exponents, coefficients = np.array(rows, dtype=float)[:, 0], np.array(rows, dtype=float)[:, 1:]
-    merged = [coefficients[exponents == exponent].sum(axis=0) for exponent in np.unique(exponents)]
-    if not (np.isfinite(rows).all() and (exponents > 0).all() and np.any(merged, axis=0).all()):
-        raise InputError(
-            f"basis of {symbol}, l = {l}, has the shell {list(shell)}; exponents have to be positive, and contractions "
-            "must not vanish."
-        )
-
-
-@functools.cache
-def _exchange_basis(name: str, number: int) -> tuple[ShellList, int]:
-    import basis_set_exchange as bse
-    from ase.data import chemical_symbols
-
-    if name.lower() not in (known.lower() for known in bse.get_all_basis_names()):
-        import difflib
-
-        known = {n.lower(): n for n in bse.get_all_basis_names()}
-        near = [known[n] for n in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)]
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise InputError(f"basis {name!r} is not known to basis-set-exchange{hint}")
-    try:
-        element = bse.get_basis(name, elements=[number])["elements"][str(number)]
-    except KeyError:
-        covered = [chemical_symbols[int(z)] for z in bse.get_basis(name)["elements"]]
-        raise InputError(
-            f"basis {name!r} does not cover {chemical_symbols[number]}; it covers {', '.join(covered)}: choose another."
-        ) from None
-    shells: list[list[Any]] = []
-    for shell in element["electron_shells"]:
-        exponents = [float(x) for x in shell["exponents"]]
-        columns = [[float(x) for x in column] for column in shell["coefficients"]]
-        ls = shell["angular_momentum"]
-        if len(ls) == 1:
-            shells.append([ls[0], *([e, *c] for e, *c in zip(exponents, *columns, strict=True))])
-        else:  # one column per l, as in Pople's SP shells
-            shells += [
-                [l, *([e, c] for e, c in zip(exponents, column, strict=True))]
-                for l, column in zip(ls, columns, strict=True)
-            ]
-    return sorted(shells, key=lambda shell: shell[0]), int(element.get("ecp_electrons", 0))
-
-
 def _screening(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Charges and exponents (natm, nscreen) of the Gaussian fits of free atoms."""
-    fits = [_exchange_basis("sap_grasp_small", z)[0][0][1:] for z in numbers.tolist()]
+    """Charges and exponents (natm, nscreen) of the Gaussian fits of free atoms; a ghost screens nothing."""
+    fits = [element_basis("sap_grasp_small", z)[0][0][1:] if z else [] for z in numbers.tolist()]
     charges, exponents = np.zeros((2, len(fits), max(map(len, fits))))
     exponents += 1.0
     for atom, fit in enumerate(fits):
-        exponents[atom, : len(fit)], charges[atom, : len(fit)] = np.array(fit).T
+        if fit:
+            exponents[atom, : len(fit)], charges[atom, : len(fit)] = np.array(fit).T
     return charges, exponents
 
 
@@ -235,45 +264,35 @@ def _radial_integral(l: int, exponent: np.ndarray) -> np.ndarray:
     return math.gamma(l + 1.5) / (2 * exponent ** (l + 1.5))
 
 
-def _contractions(l: int, shells: ShellList) -> tuple[np.ndarray, np.ndarray]:
-    """Unique exponents (nprim,) of one l and normalised coefficients (nshl, nprim)."""
-    chosen = [shell for shell in shells if shell[0] == l]
-    exponents = np.array(sorted({row[0] for shell in chosen for row in shell[1:]}, reverse=True))
-    rows = []
-    for shell in chosen:
-        for column in range(1, len(shell[1])):
-            row = np.zeros(len(exponents))
-            for primitive in shell[1:]:
-                row[np.argmax(exponents == primitive[0])] += primitive[column]
-            rows.append(row)
-    coefficients = np.array(rows).reshape(len(rows), len(exponents)) * primitive_norm(l, exponents)
-    metric = _radial_integral(l, exponents[:, None] + exponents[None, :])
-    norms = np.sqrt(np.einsum("si,ij,sj->s", coefficients, metric, coefficients))
-    return exponents, coefficients / norms[:, None]
+def _normalised(shells: ShellList) -> list[Contraction]:
+    """Contractions of norm one."""
+    contractions = []
+    for l, *rows in shells:
+        exponents, coefficients = np.array(rows)[:, 0], np.array(rows)[:, 1:]
+        coefficients = coefficients * primitive_norm(l, exponents)[:, None]
+        metric = _radial_integral(l, exponents[:, None] + exponents[None, :])
+        norms = np.sqrt(np.einsum("is,ij,js->s", coefficients, metric, coefficients))
+        contractions.append((l, exponents, coefficients / norms))
+    return contractions
 
 
-def _shells_of(l: int, numbers: np.ndarray, data: Mapping[int, ShellList]) -> Shells:
-    if l > MAX_L:
-        raise InputError(f"basis has l = {l}; integrals are implemented up to l = {MAX_L}.")
-    elements = {z: _contractions(l, shells) for z, shells in data.items()}
-    parts = [elements[z] for z in numbers.tolist()]
-    coefficients = np.zeros((sum(len(c) for _, c in parts), sum(len(e) for e, _ in parts)))
+def _shells_of(l: int, atoms: Sequence[AtomShells]) -> Shells:
+    parts = [(i, *atom.contractions[l]) for i, atom in enumerate(atoms) if l in atom.contractions]
+    coefficients = np.zeros((sum(len(c) for *_, c in parts), sum(len(e) for _, e, _ in parts)))
     row = column = 0
-    for _, block in parts:
+    for *_, block in parts:
         coefficients[row : row + block.shape[0], column : column + block.shape[1]] = block
         row, column = row + block.shape[0], column + block.shape[1]
-    atom = np.repeat(np.arange(len(numbers)), [len(e) for e, _ in parts])
-    return Shells(l, atom, np.concatenate([e for e, _ in parts]), coefficients)
+    atom = np.repeat([i for i, *_ in parts], [len(e) for _, e, _ in parts])
+    return Shells(l, atom, np.concatenate([e for _, e, _ in parts]), coefficients)
 
 
-def _ao_layout(
-    numbers: np.ndarray, element_shells: Mapping[int, Sequence[int]], cartesian: bool
-) -> dict[str, np.ndarray]:
+def _ao_layout(atoms: Sequence[AtomShells], cartesian: bool) -> dict[str, np.ndarray]:
     """Atom, l, shell and component of each AO, and its place when sorted by l (stable)."""
     rows = [
-        (atom, l, element_shells[z][:i].count(l), m)
-        for atom, z in enumerate(numbers.tolist())
-        for i, l in enumerate(element_shells[z])
+        (atom, l, shell, m)
+        for atom, shells in enumerate(atoms)
+        for l, shell in zip(shells.order, shells.ordinals, strict=True)
         for m in range(function_count(l, cartesian))
     ]
     atom, l, shell, m = np.array(rows).T

@@ -12,6 +12,7 @@ Condon–Shortley phase. `ao_transform` leads to the order of other programs:
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -21,6 +22,9 @@ from vpotjax._checks import InputError
 
 AO_ORDERS = ("pyscf", "e3nn", "cp2k", "orca", "psi4")
 SHELL_LETTERS = "spdfghi"
+OTHER_DIGITS = 1e-5
+"""Overlaps that agree to this are of one basis, from tables that round differently."""
+PYSCF_FIX = "compute it with to_pyscf, or take the basis from it with from_pyscf (both in vpotjax.interop.pyscf)"
 
 Polynomial = dict[tuple[int, int, int], float]
 
@@ -158,19 +162,99 @@ def reorder_ao(matrix: np.ndarray, shells: Sequence[int], source: str, target: s
     return change @ matrix @ change.T
 
 
-def matching_ao_order(overlap: np.ndarray, expected: np.ndarray, shells: Sequence[int], tolerance: float = 1e-6) -> str:
+def matching_ao_order(
+    overlap: np.ndarray,
+    expected: np.ndarray,
+    shells: Sequence[int],
+    atoms: Sequence[int] | None = None,
+    tolerance: float = 1e-6,
+) -> str:
     """The order of AO_ORDERS in which a file's `overlap` equals `expected`, the recomputed one in PySCF's order.
 
+    Args:
+        overlap, expected: (nao, nao).
+        shells: l of each shell, in the order of both.
+        atoms: of each shell; with them a message can tell another contraction from another basis.
+        tolerance: of each element.
+
     Raises:
-        InputError: none does; the file's basis, geometry or units differ from what was assumed.
+        InputError: none does; names the shells that differ and, where the overlaps tell, why.
     """
-    errors = {}
-    for order in AO_ORDERS:
-        errors[order] = float(np.abs(reorder_ao(overlap, shells, order, "pyscf") - expected).max())
-        if errors[order] < tolerance:
+    cartesian = sum(function_count(l, cartesian=True) for l in shells)
+    if len(overlap) == cartesian > sum(map(function_count, shells)):
+        raise InputError(
+            f"overlap has shape {np.shape(overlap)}, the size of Cartesian functions; compute the file with spherical "
+            "ones."
+        )
+    differences = {order: reorder_ao(overlap, shells, order, "pyscf") - expected for order in AO_ORDERS}
+    for order, difference in differences.items():
+        if np.abs(difference).max() < tolerance:
             return order
-    best = min(errors, key=lambda order: errors[order])
+    best = min(differences, key=lambda order: float(np.linalg.norm(differences[order])))
+    error = float(np.abs(differences[best]).max())
+    differing = _differing_shells(differences[best], shells, max(tolerance, OTHER_DIGITS))
     raise InputError(
-        f"overlap differs from the recomputed one in every known AO order (least in {best!r}, by {errors[best]:.2g}, "
-        f"tolerance {tolerance:.2g}); check basis, geometry and units of the file."
+        f"overlap differs from the recomputed one in every known AO order (least in {best!r}, by {error:.2g}, "
+        f"tolerance {tolerance:.2g}){_names(differing, shells, atoms)}; "
+        f"{_reason(differences[best] + expected, expected, shells, atoms, differing)}."
     )
+
+
+def _differing_shells(difference: np.ndarray, shells: Sequence[int], tolerance: float) -> list[int]:
+    """Shells that have to be left out, the one with most faults first, until the others agree among each other."""
+    starts = np.cumsum([0, *map(function_count, shells)])[:-1]
+    wrong = np.maximum.reduceat(np.maximum.reduceat(np.abs(difference), starts, axis=0), starts, axis=1)
+    faults = ~(wrong <= tolerance)
+    left_out = []
+    while faults.any():
+        worst = int(faults.sum(axis=1).argmax())
+        faults[worst] = faults[:, worst] = False
+        left_out.append(worst)
+    return sorted(left_out)
+
+
+def _names(chosen: Sequence[int], shells: Sequence[int], atoms: Sequence[int] | None) -> str:
+    names = [f"{i} ({SHELL_LETTERS[shells[i]]}{'' if atoms is None else f' of atom {atoms[i]}'})" for i in chosen[:4]]
+    more = f" and {len(chosen) - len(names)} more" if len(chosen) > len(names) else ""
+    return f" at {len(chosen)} of {len(shells)} shells: {', '.join(names)}{more}" if names else ""
+
+
+def _reason(
+    overlap: np.ndarray, expected: np.ndarray, shells: Sequence[int], atoms: Sequence[int] | None, differing: list[int]
+) -> str:
+    if not np.isfinite(overlap).all():
+        return "it is not finite"
+    if not differing:
+        return (
+            "so little comes of other digits, in another table of the same basis or in rounded coordinates: "
+            f"{PYSCF_FIX}"
+        )
+    if atoms is not None and _other_contraction(overlap, expected, shells, atoms, differing):
+        return (
+            "they are combinations of ours of the same atom and l, another contraction of the same primitives, such as "
+            f"PySCF's optimised and basis-set-exchange's general one of cc-pVTZ: {PYSCF_FIX}"
+        )
+    return "check basis, geometry and units of the file"
+
+
+def _other_contraction(
+    overlap: np.ndarray, expected: np.ndarray, shells: Sequence[int], atoms: Sequence[int], differing: Sequence[int]
+) -> bool:
+    """Whether `overlap` = A · `expected` · Aᵀ, where A mixes shells of the same atom and l alike for each m.
+
+    A is the identity on the shells that agree, and is fitted to the overlaps of the others with these.
+    """
+    starts = np.cumsum([0, *map(function_count, shells)])
+    places = [np.arange(start, stop) for start, stop in itertools.pairwise(starts)]
+    agreeing = [i for i in range(len(shells)) if i not in set(differing)]
+    if not agreeing:
+        return False
+    known = np.concatenate([places[i] for i in agreeing])
+    mixing = np.eye(len(expected))
+    for i in differing:
+        group = [k for k in range(len(shells)) if (shells[k], atoms[k]) == (shells[i], atoms[i])]
+        columns = np.stack([expected[np.ix_(places[k], known)].ravel() for k in group], axis=1)
+        weights = np.linalg.lstsq(columns, overlap[np.ix_(places[i], known)].ravel(), rcond=1e-10)[0]
+        for k, weight in zip(group, weights, strict=True):
+            mixing[places[i], places[k]] = weight
+    return float(np.abs(mixing @ expected @ mixing.T - overlap).max()) < OTHER_DIGITS
