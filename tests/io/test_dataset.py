@@ -2,14 +2,13 @@
 
 import dataclasses
 
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
 
-from tests.molecules import g2
+from tests.io.samples import assert_equal, one_line, tiny_dataset
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
 from vpotjax.batching import pad_batch
@@ -18,53 +17,16 @@ from vpotjax.io.dataset import SPLITS, Dataset, Sample, embedded_dataset_path, r
 from vpotjax.molecule import Molecule
 
 
-def random_sample(name, split, molecule, rng):
-    """Labels of the right shapes in two bases, with matrices in the smaller one."""
-
-    def symmetric(n):
-        matrix = rng.standard_normal((n, n))
-        return matrix + matrix.T
-
-    def labels(n):
-        return {
-            "energy": np.asarray(rng.standard_normal()),
-            "mo_energies": np.sort(rng.standard_normal(n)),
-            "dipole": rng.standard_normal(3),
-            "polarizability": symmetric(3),
-        }
-
-    n = int(molecule.numbers.sum())
-    return Sample(
-        name,
-        split,
-        molecule,
-        {"small": labels(n) | {k: symmetric(n) for k in ("fock", "overlap")}, "large": labels(2 * n)},
-    )
-
-
 @pytest.fixture
 def tiny():
-    rng = np.random.default_rng(0)
-    hydronium = Molecule(np.array([8, 1, 1, 1]), 2 * rng.standard_normal((4, 3)), charge=1)
-    molecules = {"water": g2("H2O"), "H₃O⁺": hydronium, "H2": g2("H2")}
-    samples = [random_sample(name, split, m, rng) for (name, m), split in zip(molecules.items(), SPLITS, strict=True)]
-    return Dataset(samples, {"xc": "b3lyp", "seed": 3})
+    return tiny_dataset()
 
 
 def test_round_trip_is_exact(tmp_path, tiny):
     write_dataset(tmp_path / "tiny.h5", tiny)
     back = read_dataset(tmp_path / "tiny.h5")
     assert (back.attributes["xc"], back.attributes["seed"]) == ("b3lyp", 3)
-    for old, new in zip(tiny.samples, back.samples, strict=True):
-        assert (old.name, old.split) == (new.name, new.split)
-        assert (old.molecule.charge, old.molecule.nelec) == (new.molecule.charge, new.molecule.nelec)
-        np.testing.assert_array_equal(old.molecule.numbers, new.molecule.numbers)
-        np.testing.assert_array_equal(old.molecule.positions, new.molecule.positions)
-        assert set(old.labels) == set(new.labels)
-        for basis, labels in old.labels.items():
-            assert set(labels) == set(new.labels[basis])
-            for key, value in labels.items():
-                np.testing.assert_array_equal(value, new.labels[basis][key])
+    assert_equal(tiny, back)
 
 
 def test_splits(tiny):
@@ -80,26 +42,183 @@ def test_existing_files_are_kept(tmp_path, tiny):
     assert (tmp_path / "tiny.h5").read_text() == "precious"
 
 
+def relabelled(tiny, index=1, **change):
+    """`tiny` with labels of the set "small" of one sample changed."""
+    samples = list(tiny.samples)
+    labels = samples[index].labels
+    samples[index] = dataclasses.replace(samples[index], labels={**labels, "small": {**labels["small"], **change}})
+    return Dataset(samples, tiny.attributes)
+
+
+def labelled(tiny, name, key, value_of):
+    """`tiny` with one more label: what `value_of` makes of a sample."""
+    samples = [
+        dataclasses.replace(s, labels={**s.labels, name: {**s.labels.get(name, {}), key: value_of(s)}})
+        for s in tiny.samples
+    ]
+    return Dataset(samples, tiny.attributes)
+
+
 @pytest.mark.parametrize(
-    ("attribute", "value"), [("version", 2), ("version", 0), ("format", "another"), ("format", None)]
+    "name", ["pbe/sto-3g", "/", ".", "..", "", "%", "%2F", "a.b", "nao", "name", "Å ∂²\n", "values", "x" * 300]
 )
-def test_other_versions_and_formats_are_refused(tmp_path, tiny, attribute, value):
-    write_dataset(tmp_path / "tiny.h5", tiny)
-    with h5py.File(tmp_path / "tiny.h5", "r+") as file:
-        if value is None:
-            del file.attrs[attribute]
-        else:
-            file.attrs[attribute] = value
-    with pytest.raises(InputError, match=r"tiny\.h5' is .*, expected vpotjax-dataset version 1; make it again"):
-        read_dataset(tmp_path / "tiny.h5")
+def test_labels_may_have_any_name(tmp_path, tiny, name):
+    """As names of a label set, of a quantity, and of a molecule."""
+    written = labelled(labelled(tiny, name, "energy", lambda s: 1.5), "small", name, lambda s: np.arange(2.0))
+    samples = [dataclasses.replace(s, name=name) for s in written.samples]
+    write_dataset(tmp_path / "tiny.h5", Dataset(samples))
+    for sample in read_dataset(tmp_path / "tiny.h5").samples:
+        assert sample.name == name
+        assert set(sample.labels) == {"small", "large", name}
+        assert sample.labels[name]["energy"] == 1.5
+        np.testing.assert_array_equal(sample.labels["small"][name], [0.0, 1.0])
 
 
-def test_missing_and_broken_files(tmp_path):
-    with pytest.raises(InputError, match=r"data set '.*none\.h5' cannot be read: .*check the path"):
-        read_dataset(tmp_path / "none.h5")
-    (tmp_path / "text.h5").write_text("not HDF5")
-    with pytest.raises(InputError, match=r"data set '.*text\.h5' cannot be read"):
-        read_dataset(tmp_path / "text.h5")
+SHAPES = {
+    "charges": lambda s: (s.molecule.natm,),
+    "bond orders": lambda s: (s.molecule.natm, s.molecule.natm),
+    "forces": lambda s: (s.molecule.natm, 3),
+    "hessian": lambda s: (s.molecule.natm, 3, s.molecule.natm, 3),
+    "coefficients": lambda s: (len(s.labels["small"]["mo_energies"]), 4),
+    "quadrupole": lambda s: (3, 3),
+    "time": lambda s: (),
+    "no entries": lambda s: (0, s.molecule.natm),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int16", "uint8", "bool"])
+@pytest.mark.parametrize("key", SHAPES)
+def test_every_shape_and_dtype_comes_back(tmp_path, tiny, key, dtype):
+    rng = np.random.default_rng(7)
+    written = labelled(tiny, "small", key, lambda s: rng.integers(0, 100, SHAPES[key](s)).astype(dtype))
+    write_dataset(tmp_path / "tiny.h5", written)
+    for old, new in zip(written.samples, read_dataset(tmp_path / "tiny.h5").samples, strict=True):
+        back = new.labels["small"][key]
+        assert back.dtype == dtype
+        np.testing.assert_array_equal(back, old.labels["small"][key], strict=True)
+
+
+def test_rounding_in_a_matrix_is_kept(tmp_path, tiny):
+    """An F that is symmetric up to rounding comes back element by element, both triangles."""
+    fock = tiny.samples[1].labels["small"]["fock"].copy()
+    fock[0, 1] = np.nextafter(fock[0, 1], 9)
+    write_dataset(tmp_path / "tiny.h5", relabelled(tiny, fock=fock))
+    back = read_dataset(tmp_path / "tiny.h5").samples[1].labels["small"]["fock"]
+    assert back[0, 1] != back[1, 0]
+    np.testing.assert_array_equal(back, fock)
+
+
+def test_ghosts_large_charges_and_many_functions_come_back(tmp_path):
+    """Beyond what one byte or two hold: charge −200, 40000 levels."""
+    molecule = Molecule(np.array([118, 0, 2]), 9 * np.eye(3), charge=-200)
+    write_dataset(tmp_path / "a.h5", Dataset([Sample("a", "train", molecule, {"b": {"mo_energies": np.arange(4e4)}})]))
+    (sample,) = read_dataset(tmp_path / "a.h5").samples
+    assert (sample.molecule.numbers.tolist(), sample.molecule.charge) == ([118, 0, 2], -200)
+    np.testing.assert_array_equal(sample.labels["b"]["mo_energies"], np.arange(4e4))
+
+
+def off_symmetric(n, error):
+    return np.eye(n) + error * np.eye(n, k=1)
+
+
+BAD_LABELS = {
+    "asymmetric": ({"fock": off_symmetric(11, 1e-6)}, r"'fock' is not symmetric.*1e-06"),
+    "asymmetric S": ({"overlap": off_symmetric(11, 0.1).astype("f4")}, r"'overlap' is not symmetric"),
+    "NaN": ({"energy": np.nan}, r"'energy' is nan at index \(\)"),
+    "inf": ({"dipole": [0, np.inf, 0]}, r"'dipole' is inf at index \(1,\)"),
+    "descending": ({"mo_energies": np.arange(11.0)[::-1]}, "'mo_energies' falls from 10.0 to 9.0 at level 1"),
+    "size": ({"fock": np.eye(10)}, r"'fock' has shape \(10, 10\), expected \(11, 11\)"),
+    "not square": ({"overlap": np.ones((11, 10))}, r"'overlap' has shape \(11, 10\)"),
+    "levels": ({"mo_energies": np.zeros((1, 11))}, "'mo_energies' has shape"),
+    "dipole": ({"dipole": np.zeros(2)}, r"'dipole' has shape \(2,\), expected \(3\)"),
+    "energy": ({"energy": np.zeros(1)}, r"'energy' has shape \(1,\), expected \(\)"),
+    "text": ({"energy": "low"}, "'energy' has dtype"),
+    "None": ({"energy": None}, "'energy' has dtype object"),
+    "ragged": ({"polarizability": [[1], [1, 2]]}, "'polarizability' is no array"),
+    "complex": ({"polarizability": 1j * np.eye(3)}, "'polarizability' has dtype complex128"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_bad_labels_are_not_written(tmp_path, tiny, case):
+    change, expected = BAD_LABELS[case]
+    with pytest.raises(InputError, match=expected) as error:
+        write_dataset(tmp_path / "tiny.h5", relabelled(tiny, **change))
+    one_line(error, "H₃O⁺", "'small'")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"split": "val"}, "is in the split 'val'; give one of train"),
+        ({"name": 3}, "name of a sample is 3; give text"),
+        ({"name": "a\0b"}, "leave out NUL"),
+        ({"name": "\ud800"}, "UTF-8 cannot encode"),
+        ({"labels": {}}, "other labels than 'water'"),
+        ({"molecule": Molecule(np.array([8, 8]), np.eye(3)[:2], spin=2)}, "spin 2; the format is for closed shells"),
+    ],
+)
+def test_bad_samples_are_not_written(tmp_path, tiny, change, expected):
+    samples = [tiny.samples[0], dataclasses.replace(tiny.samples[1], **change)]
+    with pytest.raises(InputError, match=expected):
+        write_dataset(tmp_path / "tiny.h5", Dataset(samples))
+    assert not list(tmp_path.iterdir())
+
+
+def test_axes_of_a_label_are_the_same_in_all_samples(tmp_path, tiny):
+    written = labelled(tiny, "small", "x", lambda s: np.zeros(2) if s.name == "H2" else np.zeros((2, 2)))
+    with pytest.raises(InputError, match="'x' of sample 'H2' has 1 axes, of 'water' 2"):
+        write_dataset(tmp_path / "tiny.h5", written)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("command", {"a": 1}, "attribute 'command' is a dict that HDF5 cannot store"),
+        ("command", None, "attribute 'command' is a NoneType"),
+        ("command", 2**70, "attribute 'command' is a int"),
+        ("command", [[1], [2, 3]], "attribute 'command' is a list"),
+        ("version", 1, "attribute 'version' is not free"),
+        ("format", "mine", "attribute 'format' is not free"),
+        ("", 1, "attribute '' is not free"),
+        (3, 1, "name of an attribute is 3"),
+        ("units", "eV", "attribute 'units' is 'eV', but labels are in atomic units"),
+    ],
+)
+def test_bad_attributes_are_not_written(tmp_path, tiny, name, value, expected):
+    with pytest.raises(InputError, match=expected) as error:
+        write_dataset(tmp_path / "tiny.h5", Dataset(tiny.samples, {name: value}))
+    one_line(error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_attributes_by_name(tmp_path, tiny):
+    write_dataset(tmp_path / "tiny.h5", Dataset(tiny.samples, {"a/b": "c", "list": [1, 2], "units": "atomic units"}))
+    back = read_dataset(tmp_path / "tiny.h5")
+    assert back.attribute("a/b") == "c"
+    assert back.attribute("list").tolist() == [1, 2]
+    with pytest.raises(
+        InputError, match=r"no attribute 'large_basis' \(it has: 'a/b', 'list', 'units'\); write it with"
+    ):
+        back.attribute("large_basis")
+    with pytest.raises(InputError, match=r"no attribute 'xc' \(it has: none\)"):
+        Dataset(tiny.samples).attribute("xc")
+
+
+def test_a_read_set_can_be_written_again(tmp_path, tiny):
+    write_dataset(tmp_path / "a.h5", tiny)
+    write_dataset(tmp_path / "b.h5", read_dataset(tmp_path / "a.h5"))
+    assert read_dataset(tmp_path / "b.h5").attributes == read_dataset(tmp_path / "a.h5").attributes
+
+
+def test_places_that_cannot_be_written(tmp_path, tiny):
+    with pytest.raises(InputError, match=r"'.*none/a\.h5' cannot be written: .*check the folder"):
+        write_dataset(tmp_path / "none" / "a.h5", tiny)
+    with pytest.raises(InputError, match="exists"):
+        write_dataset(tmp_path, tiny)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +256,11 @@ def test_embedded_labels_are_closed_shell_and_complete(embedded):
     small, large = attributes["small_basis"], attributes["large_basis"]
     for s in embedded.samples:
         assert s.molecule.spin == 0
-        assert s.molecule.nelec % 2 == 0
         for name in (small, large):
             labels = s.labels[name]
-            occupied = s.molecule.nelec // 2
+            electrons = s.molecule.nelec(load_basis(name, s.molecule.numbers))
+            assert electrons % 2 == 0
+            occupied = electrons // 2
             assert np.all(np.diff(labels["mo_energies"]) >= 0)
             assert labels["mo_energies"][occupied] - labels["mo_energies"][occupied - 1] > 0.01
             # α is a sum of squares over states.

@@ -1,4 +1,4 @@
-"""Labelled molecules in one HDF5 file: ragged arrays are concatenated, symmetric matrices kept as lower triangles."""
+"""Labelled molecules: what a sample has to be, and the file that keeps them (its layout is in `hdf5`)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from vpotjax._checks import InputError
+from vpotjax._checks import InputError, require_shape
 from vpotjax.molecule import Molecule
 
-FORMAT = "vpotjax-dataset"
-VERSION = 1
 SPLITS = ("train", "validation", "test")
 MATRICES = ("fock", "overlap")
+UNITS = "atomic units"
+ROUNDING = {2: 1e-2, 4: 1e-5, 8: 1e-10}  # by bytes: asymmetry of a matrix in units of its largest element
+LEVEL_ROUNDING = 1e-8  # hartree; levels of equal energy come in any order
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Sample:
         name: of the molecule; geometries of one molecule share it.
         split: one of SPLITS; all geometries of a molecule are in the same.
         molecule: numbers and positions (bohr).
-        labels: by basis name, then by quantity: energy (), mo_energies (nao,), dipole (3,), polarizability (3, 3)
-            uncoupled, and where the file has them fock and overlap (nao, nao); atomic units, PySCF's AO order.
+        labels: by basis name, then by quantity: energy (), mo_energies (nao,) ascending, dipole (3,), polarizability
+            (3, 3) uncoupled, and where the file has them fock and overlap (nao, nao), symmetric; atomic units,
+            PySCF's AO order. Other quantities may have any name and shape.
     """
 
     name: str
@@ -49,6 +51,20 @@ class Dataset:
             raise InputError(f"split is {name!r}; give one of {', '.join(SPLITS)}.")
         return [sample for sample in self.samples if sample.split == name]
 
+    def attribute(self, name: str) -> Any:
+        """How the data set was made, by name: "xc", "small_basis", "large_basis", …
+
+        Raises:
+            InputError: the data set does not say it.
+        """
+        if name not in self.attributes:
+            known = ", ".join(map(repr, self.attributes)) or "none"
+            raise InputError(
+                f"data set has no attribute {name!r} (it has: {known}); write it with "
+                f"Dataset(samples, {{{name!r}: …}}), or make the file with 'vpotjax reference'."
+            )
+        return self.attributes[name]
+
 
 def embedded_dataset_path() -> Path:
     """The data set that the package ships: small molecules of H, C, N, O with B3LYP labels."""
@@ -56,31 +72,69 @@ def embedded_dataset_path() -> Path:
 
 
 def write_dataset(path: str | Path, dataset: Dataset) -> None:
-    """Write `dataset` to a new file; refuses to overwrite."""
+    """Write `dataset` to a new file, whole or not at all; refuses to overwrite.
+
+    Every label comes back with its shape and dtype. Names may hold any characters.
+
+    Raises:
+        InputError: `path` exists or cannot be written; a sample or an attribute is not what `Sample` says.
+    """
     import h5py
+
+    from vpotjax.io.hdf5 import encode
 
     path = Path(path)
     if path.exists():
         raise InputError(f"{str(path)!r} exists; delete it or choose another name.")
-    samples = dataset.samples
-    _check_samples(samples)
+    _check_samples(dataset.samples)
+    _check_attributes(dataset.attributes)
     unfinished = path.with_name(path.name + ".unfinished")
-    with h5py.File(unfinished, "w") as file:
-        file.attrs.update({"format": FORMAT, "version": VERSION, **dataset.attributes})
-        text = h5py.string_dtype()
-        file.create_dataset("name", data=[s.name for s in samples], dtype=text)
-        file.create_dataset("split", data=[s.split for s in samples], dtype=text)
-        _write(file, "natm", np.array([s.molecule.natm for s in samples], dtype=np.int16))
-        _write(file, "charge", np.array([s.molecule.charge for s in samples], dtype=np.int8))
-        _write(file, "numbers", np.concatenate([s.molecule.numbers for s in samples]).astype(np.int8))
-        _write(file, "positions", np.concatenate([np.asarray(s.molecule.positions) for s in samples]))
-        for basis in samples[0].labels:
-            group = file.create_group(basis)
-            _write(group, "nao", np.array([s.labels[basis]["mo_energies"].size for s in samples], dtype=np.int16))
-            for key in samples[0].labels[basis]:
-                values = [np.asarray(s.labels[basis][key]) for s in samples]
-                _write(group, key, _pack(key, values))
-    unfinished.rename(path)
+    try:
+        with h5py.File(unfinished, "w", libver=("v110", "v110")) as file:  # with checksums of all that describes data
+            encode(file, dataset)
+        unfinished.rename(path)
+    except OSError as error:
+        raise InputError(
+            f"data set {str(path)!r} cannot be written: {_line(error)}; check the folder and the space on the disk."
+        ) from None
+    finally:
+        if unfinished.is_file():
+            unfinished.unlink()
+
+
+def read_dataset(path: str | Path) -> Dataset:
+    """Read a file that `write_dataset` made, of this version or an earlier one.
+
+    Raises:
+        InputError: the file is absent, damaged, not such a file, or from a later version; or a label in it is not
+            what `Sample` says. Names the file and what is wrong.
+    """
+    import h5py
+
+    from vpotjax.io.hdf5 import decode
+
+    try:
+        with h5py.File(path, "r") as file:
+            dataset = decode(file)
+        _check_attributes(dataset.attributes)
+        _check_samples(dataset.samples)
+    except InputError as error:
+        raise InputError(f"data set {str(path)!r}: {error}") from None
+    except OSError as error:
+        raise InputError(f"data set {str(path)!r} cannot be read: {_line(error)}; check the path.") from None
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:  # what h5py raises on a damaged file
+        raise InputError(
+            f"data set {str(path)!r} is damaged ({type(error).__name__}: {_line(error)}); make it again."
+        ) from None
+    return dataset
+
+
+def _line(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+# What a sample has to be; the same on writing and on reading.
 
 
 def _check_samples(samples: Sequence[Sample]) -> None:
@@ -88,74 +142,80 @@ def _check_samples(samples: Sequence[Sample]) -> None:
         raise InputError("dataset has no samples; give at least one.")
     wanted = {basis: set(labels) for basis, labels in samples[0].labels.items()}
     for sample in samples:
+        require_text("name of a sample", sample.name)
+        if sample.split not in SPLITS:
+            raise InputError(
+                f"sample {sample.name!r} is in the split {sample.split!r}; give one of {', '.join(SPLITS)}."
+            )
         if sample.molecule.spin:
             raise InputError(
                 f"sample {sample.name!r} has spin {sample.molecule.spin}; the format is for closed shells."
             )
         if {basis: set(labels) for basis, labels in sample.labels.items()} != wanted:
             raise InputError(f"sample {sample.name!r} has other labels than {samples[0].name!r}; give all the same.")
+        for basis, labels in sample.labels.items():
+            _check_labels(f"sample {sample.name!r}, labels {basis!r}:", labels)
+    for basis, keys in wanted.items():
+        for name in (basis, *keys):
+            require_text("name of labels", name)
 
 
-def read_dataset(path: str | Path) -> Dataset:
-    """Read a file that `write_dataset` made.
-
-    Raises:
-        InputError: the file is absent, is not such a file, or is from another version.
-    """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            attributes = dict(file.attrs)
-            if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
-                raise InputError(
-                    f"{str(path)!r} is {attributes.get('format', 'no ' + FORMAT)} version {attributes.get('version')}, "
-                    f"expected {FORMAT} version {VERSION}; make it again with 'vpotjax reference'."
-                )
-            return Dataset(_read_samples(file), attributes)
-    except OSError as error:
-        raise InputError(f"data set {str(path)!r} cannot be read: {error}; check the path.") from None
-
-
-def _read_samples(file: Any) -> list[Sample]:
-    names, splits = file["name"].asstr()[:], file["split"].asstr()[:]
-    bounds = np.cumsum(file["natm"][:])[:-1]
-    numbers = np.split(file["numbers"][:].astype(int), bounds)
-    positions = np.split(file["positions"][:], bounds)
-    charges = file["charge"][:]
-    columns = {}
-    for basis in (key for key, value in file.items() if hasattr(value, "items")):
-        nao = file[basis]["nao"][:].astype(int)
-        columns[basis] = {key: _unpack(key, value[:], nao) for key, value in file[basis].items() if key != "nao"}
-    return [
-        Sample(
-            str(names[i]),
-            str(splits[i]),
-            Molecule(numbers[i], positions[i], charge=int(charges[i])),
-            {basis: {key: values[i] for key, values in column.items()} for basis, column in columns.items()},
+def _check_labels(where: str, labels: Mapping[str, Any]) -> None:
+    arrays = {key: _label_array(f"{where} {key!r}", value) for key, value in labels.items()}
+    sizes = [len(arrays[key]) for key in ("mo_energies", *MATRICES) if key in arrays and arrays[key].ndim]
+    nao = sizes[0] if sizes else None
+    shapes = {"energy": (), "mo_energies": (nao,), "dipole": (3,), "polarizability": (3, 3)}
+    shapes |= dict.fromkeys(MATRICES, (nao, nao))
+    for key, shape in shapes.items():
+        if key in arrays:
+            require_shape(f"{where} {key!r}", arrays[key], shape)
+    for key in [key for key in MATRICES if key in arrays]:
+        matrix = arrays[key].astype(float)
+        error = np.abs(matrix - matrix.T).max(initial=0)
+        if error > ROUNDING.get(arrays[key].dtype.itemsize, 1e-10) * np.abs(matrix).max(initial=0):
+            raise InputError(
+                f"{where} {key!r} is not symmetric, it differs from its transpose by {error:.3g}; give a symmetric one."
+            )
+    levels = arrays.get("mo_energies", np.zeros(0)).astype(float)
+    falls = np.flatnonzero(np.diff(levels) < -LEVEL_ROUNDING)
+    if falls.size:
+        raise InputError(
+            f"{where} 'mo_energies' falls from {levels[falls[0]]} to {levels[falls[0] + 1]} at level {falls[0] + 1}; "
+            "levels are paired by position: sort in ascending order."
         )
-        for i in range(len(names))
-    ]
 
 
-def _write(group: Any, key: str, data: np.ndarray) -> None:
-    group.create_dataset(key, data=data, compression="gzip", shuffle=True)
+def _label_array(where: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError):  # rows of unequal lengths
+        raise InputError(f"{where} is no array; give numbers.") from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{where} has dtype {array.dtype}; give real numbers.")
+    if not np.isfinite(array).all():
+        index = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+        raise InputError(f"{where} is {array[index]} at index {index}; leave the sample out or compute it again.")
+    return array
 
 
-def _pack(key: str, values: list[np.ndarray]) -> np.ndarray:
-    if key in MATRICES:
-        return np.concatenate([m[np.tril_indices(len(m))] for m in values])
-    return np.concatenate(values) if key == "mo_energies" else np.stack(values)
+def _check_attributes(attributes: Mapping[str, Any]) -> None:
+    for key in attributes:
+        require_text("name of an attribute", key)
+        if key in ("", "format", "version"):
+            raise InputError(f"attribute {key!r} is not free: the format has its own; choose another name.")
+    if not str(attributes.get("units", UNITS)).startswith(UNITS):
+        raise InputError(
+            f"attribute 'units' is {_line(attributes['units'])!r}, but labels are in {UNITS}; convert them."
+        )
 
 
-def _unpack(key: str, data: np.ndarray, nao: np.ndarray) -> Sequence[np.ndarray]:
-    if key == "mo_energies":
-        return np.split(data, np.cumsum(nao)[:-1])
-    if key not in MATRICES:
-        return list(data)
-    matrices = []
-    for n, triangle in zip(nao, np.split(data, np.cumsum(nao * (nao + 1) // 2)[:-1]), strict=True):
-        matrix = np.zeros((n, n))
-        matrix[np.tril_indices(n)] = triangle
-        matrices.append(matrix + np.tril(matrix, -1).T)
-    return matrices
+def require_text(what: str, value: Any) -> None:
+    """Raise InputError unless `value` is text that HDF5 can hold; `what` names it in the message."""
+    if not isinstance(value, str):
+        raise InputError(f"{what} is {_line(repr(value))}; give text.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{what} is {value!r}, which UTF-8 cannot encode; choose other characters.") from None
+    if "\0" in value:
+        raise InputError(f"{what} is {value!r}; leave out NUL.")

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+import math
+import multiprocessing
 import os
-import zlib
+import re
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vpotjax._checks import InputError
-from vpotjax.io.dataset import Dataset, Sample, write_dataset
+from vpotjax.basis import load_basis
+from vpotjax.io.dataset import Dataset, Sample, read_dataset, require_text, write_dataset
 from vpotjax.molecule import Molecule
 from vpotjax.reference.structures import thermal_displacements
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+HESSIAN_BASIS = "sto-3g"
+LABELS = {"energy", "mo_energies", "dipole", "polarizability"}
 
 
 @dataclass(frozen=True)
@@ -30,9 +42,12 @@ class ReferenceSettings:
         xc: functional (PySCF's name), or "hf".
         geometries: per molecule, drawn from the harmonic ensemble of RHF/STO-3G.
         temperature: of that ensemble, kelvin.
-        grid_level: PySCF's integration grid.
+        grid_level: PySCF's integration grid, 0 to 9.
         validation, test: fractions of the molecules in these splits; a molecule is never in two.
         seed: of the displacements and of the split.
+
+    Raises:
+        InputError: a value is out of range. Names of bases and functional are checked by `generate`.
     """
 
     small_basis: str = "sto-3g"
@@ -46,13 +61,23 @@ class ReferenceSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.geometries < 1:
-            raise InputError(f"geometries is {self.geometries}; give at least 1.")
-        if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
+        for name in ("small_basis", "large_basis", "xc"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} is {getattr(self, name)!r}; give a name.")
+        for name, low, high in (("geometries", 1, math.inf), ("grid_level", 0, 9), ("seed", 0, math.inf)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
+                limit = f"from {low} to {high}" if high < math.inf else f"of at least {low}"
+                raise InputError(f"{name} is {value!r}; give an integer {limit}.")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"temperature is {self.temperature} K; give a finite value ≥ 0.")
+        if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
             raise InputError(
                 f"validation={self.validation} and test={self.test} leave no training molecules; give fractions "
                 "whose sum is below 1."
             )
+        if self.small_basis.lower() == self.large_basis.lower():
+            raise InputError(f"small_basis and large_basis are both {self.small_basis!r}; give two different ones.")
 
 
 def assign_splits(names: list[str], validation: float, test: float, seed: int) -> dict[str, str]:
@@ -72,81 +97,248 @@ def generate(
     workers: int = 1,
     report: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> Dataset:
-    """Label `molecules` and write `out`; finished molecules are kept in `out`.parts, so that a rerun resumes.
+    """Label `molecules` and write `out`.
+
+    Finished molecules are kept in the folder `out`.parts until all are, so that a rerun resumes. A part is known by
+    the content of all that decides it (structure, settings, versions of the programs), not by the molecule's name or
+    place. Displacements follow from the structure and the seed, so that the order of the molecules does not matter;
+    equal structures get different ones, and are in the same split.
+
+    Args:
+        molecules: closed shells, by any names.
+        out: new file.
+        settings: of the labels.
+        workers: processes, one thread each.
+        report: is told how many molecules are finished, of how many, and the name of the last.
 
     Raises:
-        InputError: `out` exists, or the parts folder holds results of other settings.
-        RuntimeError: a calculation does not converge.
+        InputError: before anything is computed, where `out`, `workers`, a name in `settings` or a molecule will not
+            do; after everything else is computed and kept, where a calculation fails.
     """
-    if out.exists():
-        raise InputError(f"out={str(out)!r} exists; delete it or choose another name.")
-    parts = _parts_folder(out, settings)
-    splits = assign_splits(list(molecules), settings.validation, settings.test, settings.seed)
-    for variable in THREAD_VARIABLES:  # read by the workers' libraries when they load; one thread per worker
-        os.environ.setdefault(variable, "1")
-    pending = [name for name in molecules if not (parts / f"{name}.npz").exists()]
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = {pool.submit(_label_molecule, n, molecules[n], settings, parts): n for n in pending}
-        for i, job in enumerate(as_completed(jobs)):
-            job.result()
-            report(len(molecules) - len(pending) + i + 1, len(molecules), jobs[job])
-    samples = [s for name in molecules for s in _read_part(parts / f"{name}.npz", name, splits[name], settings)]
-    dataset = Dataset(samples, _attributes(settings))
+    _check_input(molecules, out, settings, workers)
+    parts = out.with_name(out.name + ".parts")
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"folder {str(parts)!r} cannot be made ({error.strerror}); choose another out.") from None
+    jobs = _jobs(molecules, parts, settings)
+    pending = [job for job in jobs if _read_part(job, settings) is None]
+    _label(pending, settings, workers, len(jobs), report)
+    samples = []
+    for job in jobs:
+        part = _read_part(job, settings)
+        if part is None:
+            raise InputError(
+                f"part {str(job.part)!r} of molecule {job.name!r} is gone; run again with one run per out."
+            )
+        samples += part
+    about = {"ao_order": "pyscf", "units": "atomic units; polarizability uncoupled"}
+    dataset = Dataset(samples, asdict(settings) | about | _versions())
     write_dataset(out, dataset)
+    _remove_parts(parts)
     return dataset
 
 
-def _parts_folder(out: Path, settings: ReferenceSettings) -> Path:
-    parts = out.with_name(out.name + ".parts")
-    parts.mkdir(parents=True, exist_ok=True)
-    stamp, text = parts / "settings.txt", "".join(f"{k} = {v}\n" for k, v in asdict(settings).items())
-    if stamp.exists() and stamp.read_text() != text:
-        raise InputError(f"{str(parts)!r} holds results of other settings ({stamp}); delete it or change out.")
-    stamp.write_text(text)
-    return parts
+class _Job(NamedTuple):
+    """One molecule: its split, the file of its part, and the seed of its displacements."""
+
+    name: str
+    molecule: Molecule
+    split: str
+    part: Path
+    seed: int
 
 
-def _label_molecule(name: str, molecule: Molecule, settings: ReferenceSettings, parts: Path) -> None:
+def _check_input(molecules: Mapping[str, Molecule], out: Path, settings: ReferenceSettings, workers: int) -> None:
+    if out.exists():
+        what = (
+            "is a folder; give the name of a new file" if out.is_dir() else "exists; delete it or choose another name"
+        )
+        raise InputError(f"out={str(out)!r} {what}.")
+    if workers < 1:
+        raise InputError(f"workers is {workers}; give at least 1.")
+    if not molecules:
+        raise InputError("molecules is empty; give at least one.")
+    _check_functional(settings.xc)
+    for name, molecule in molecules.items():
+        require_text("name of a molecule", name)
+        try:
+            _check_molecule(molecule, settings)
+        except InputError as error:
+            raise InputError(f"molecule {name!r}: {error}") from None
+
+
+def _check_functional(xc: str) -> None:
+    try:
+        from pyscf.dft import libxc
+    except ImportError:
+        raise InputError("'vpotjax reference' needs PySCF; pip install 'vpotjax[reference]'.") from None
+    from vpotjax.interop.pyscf import reference_labels
+
+    try:
+        exchange, terms = libxc.parse_xc(xc)
+        if not terms and not any(exchange):
+            raise KeyError("no functional in it")
+        libxc.xc_type(xc)
+        reference_labels(Molecule(np.array([1, 1]), np.diag([1.4, 0, 0])[:2]), HESSIAN_BASIS, xc, grid_level=0)
+    except Exception as error:  # PySCF raises many types; dispersion corrections need a package of their own
+        raise InputError(
+            f"xc is {xc!r}, with which PySCF cannot compute ({_line(error)}); give a functional such as 'b3lyp', or "
+            "'hf'."
+        ) from None
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _check_molecule(molecule: Molecule, settings: ReferenceSettings) -> None:
+    if molecule.spin:
+        raise InputError(f"spin is {molecule.spin}; labels are of closed shells, take it out.")
+    if not np.all(molecule.numbers):
+        raise InputError(f"numbers is {molecule.numbers.tolist()} with ghost atoms, which cannot vibrate; take it out.")
+    if molecule.natm == 1 and settings.geometries > 1:
+        raise InputError(
+            f"one atom has no displaced geometries, and geometries is {settings.geometries}; take it out, or give 1."
+        )
+    for basis in (HESSIAN_BASIS, settings.small_basis, settings.large_basis):
+        electrons = molecule.nelec(load_basis(basis, molecule.numbers))
+        if electrons < 2 or electrons % 2:
+            raise InputError(
+                f"charge={molecule.charge} leaves {electrons} electrons in {basis!r}; labels are of closed shells."
+            )
+
+
+def _jobs(molecules: Mapping[str, Molecule], parts: Path, settings: ReferenceSettings) -> list[_Job]:
+    decisive = asdict(settings) | _versions()
+    del decisive["validation"], decisive["test"]
+    contents = {name: _content(molecule) for name, molecule in molecules.items()}
+    first = {content: name for name, content in reversed(contents.items())}
+    splits = assign_splits(list(first.values()), settings.validation, settings.test, settings.seed)
+    seen: Counter[str] = Counter()
+    jobs = []
+    for name, content in contents.items():
+        molecule = molecules[name]
+        plain = Molecule(molecule.numbers, np.asarray(molecule.positions, dtype=float), molecule.charge)
+        place = (content, seen[content])  # the second of equal structures is another draw
+        seen[content] += 1
+        part = parts / f"{_digest(*place, decisive)}.h5"
+        jobs.append(_Job(name, plain, splits[first[content]], part, int(_digest(*place, int(settings.seed)), 16)))
+    return jobs
+
+
+def _content(molecule: Molecule) -> str:
+    positions = np.asarray(molecule.positions, dtype=float) + 0.0  # no negative zeros
+    return json.dumps([molecule.numbers.tolist(), positions.tolist(), molecule.charge])
+
+
+def _digest(*content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _label(
+    jobs: list[_Job], settings: ReferenceSettings, workers: int, total: int, report: Callable[[int, int, str], None]
+) -> None:
+    for variable in THREAD_VARIABLES:  # read by the workers' libraries when they load; one thread per worker
+        os.environ.setdefault(variable, "1")
+    failures = []
+    spawn = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
+    try:
+        tasks = {pool.submit(_label_molecule, job, settings): job.name for job in jobs}
+        for i, task in enumerate(as_completed(tasks)):
+            if failure := task.result():
+                failures.append(f"{tasks[task]!r}: {failure}")
+            report(total - len(jobs) + i + 1, total, tasks[task])
+    except BrokenProcessPool:
+        raise InputError(
+            f"a worker process died, by lack of memory or of an 'if __name__ == \"__main__\"' in a script; try fewer "
+            f"than workers={workers}. Finished molecules are kept: a rerun resumes."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if failures:
+        raise InputError(
+            f"{len(failures)} of {total} molecules cannot be labelled ({'; '.join(failures[:5])}); take them out. The "
+            "others are kept: a rerun takes them over."
+        )
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is killed, or it waits for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _label_molecule(job: _Job, settings: ReferenceSettings) -> str | None:
+    """Make the part; returns what went wrong."""
+    try:
+        job.part.unlink(missing_ok=True)  # a damaged one
+        write_dataset(job.part, Dataset(_samples(job, settings)))
+    except Exception as error:  # PySCF raises many types; the other molecules go on
+        return _line(error)
+    return None
+
+
+def _samples(job: _Job, settings: ReferenceSettings) -> list[Sample]:
     from vpotjax.interop.pyscf import harmonic_hessian, reference_labels
 
-    hessian, masses = harmonic_hessian(molecule)
-    seed = settings.seed + zlib.crc32(name.encode())
-    positions = thermal_displacements(molecule, hessian, masses, settings.geometries, settings.temperature, seed)
-    arrays: dict[str, Any] = {"numbers": molecule.numbers, "charge": np.array(molecule.charge), "positions": positions}
-    for i, geometry in enumerate(positions):
-        displaced = Molecule(molecule.numbers, geometry, molecule.charge)
-        for basis, large in ((settings.small_basis, False), (settings.large_basis, True)):
-            labels = reference_labels(
+    molecule = job.molecule
+    hessian, masses = harmonic_hessian(molecule, HESSIAN_BASIS)
+    drawn = thermal_displacements(molecule, hessian, masses, settings.geometries, settings.temperature, job.seed)
+    samples = []
+    for positions in drawn:
+        displaced = Molecule(molecule.numbers, positions, molecule.charge)
+        labels = {
+            basis: reference_labels(
                 displaced, basis, settings.xc, density_fit=large, grid_level=settings.grid_level, matrices=not large
             )
-            arrays |= {f"{i}/{basis}/{key}": value for key, value in labels.items()}
-    unfinished = parts / f"{name}.tmp.npz"
-    np.savez(unfinished, **arrays)
-    unfinished.rename(parts / f"{name}.npz")
+            for basis, large in ((settings.small_basis, False), (settings.large_basis, True))
+        }
+        samples.append(Sample(job.name, job.split, displaced, labels))
+    return samples
 
 
-def _read_part(path: Path, name: str, split: str, settings: ReferenceSettings) -> list[Sample]:
-    with np.load(path) as arrays:
-        labels: list[dict[str, dict[str, np.ndarray]]] = [{} for _ in range(settings.geometries)]
-        for full_key in (k for k in arrays if "/" in k):
-            i, basis, key = full_key.split("/")
-            labels[int(i)].setdefault(basis, {})[key] = arrays[full_key]
-        numbers, charge = arrays["numbers"], int(arrays["charge"])
-        return [
-            Sample(name, split, Molecule(numbers, p, charge), t)
-            for p, t in zip(arrays["positions"], labels, strict=True)
-        ]
+def _read_part(job: _Job, settings: ReferenceSettings) -> list[Sample] | None:
+    """Samples of a finished molecule, or None where its part is absent or damaged."""
+    try:
+        samples = read_dataset(job.part).samples
+    except InputError:
+        return None
+    wanted = {settings.small_basis: LABELS | {"fock", "overlap"}, settings.large_basis: LABELS}
+    whole = len(samples) == settings.geometries and all(
+        np.array_equal(s.molecule.numbers, job.molecule.numbers)
+        and s.molecule.charge == job.molecule.charge
+        and {basis: set(labels) for basis, labels in s.labels.items()} == wanted
+        for s in samples
+    )
+    return [dataclasses.replace(s, name=job.name, split=job.split) for s in samples] if whole else None
 
 
-def _attributes(settings: ReferenceSettings) -> dict[str, str | int | float]:
+def _remove_parts(folder: Path) -> None:
+    for file in folder.iterdir():
+        if re.fullmatch(r"[0-9a-f]{64}\.h5(\.unfinished)?", file.name):
+            file.unlink()
+    with suppress(OSError):  # something else is in it
+        folder.rmdir()
+
+
+def _versions() -> dict[str, str]:
+    """Of what decides the labels."""
+    import basis_set_exchange
     import pyscf
 
     import vpotjax
 
     return {
-        **asdict(settings),
-        "ao_order": "pyscf",
-        "units": "atomic units; polarizability uncoupled",
+        "basis_set_exchange_version": basis_set_exchange.version(),
+        "numpy_version": np.__version__,
         "pyscf_version": pyscf.__version__,
         "vpotjax_version": vpotjax.__version__,
     }
