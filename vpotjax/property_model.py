@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax._guards import flag
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.batching import Batch, BatchShape, pad_batch
@@ -26,6 +27,7 @@ from vpotjax.operators.external_potential import check_cutoff, check_operators, 
 from vpotjax.operators.features import (
     SCALAR,
     FeatureStatistics,
+    known_elements,
     matrix_count,
     normalised,
     operator_features,
@@ -102,7 +104,8 @@ def pair_features(molecule: Batch, config: PropertyConfig) -> tuple[dict[Irrep, 
     wanted = {*PROPERTIES[config.target], SCALAR}
     near = pair_cutoff(positions, config.cutoff)
     features = operator_features(basis, matrices, metric, layout, config.power_order, config.power_kind, wanted, near)
-    return features, pair_types(molecule.numbers, config.species)
+    known = flag(known_elements(molecule.numbers, config.species)).astype(positions.dtype)
+    return {i: x * known for i, x in features.items()}, pair_types(molecule.numbers, config.species)
 
 
 def molecule_features(molecule: Batch, config: PropertyConfig) -> dict[Irrep, jax.Array]:
@@ -193,7 +196,8 @@ class PropertyModel:
             values[SCALAR] += atoms @ self.per_atom
         if self.statistics is not None:
             inputs = network_inputs(features, kinds, self.statistics, self.config)
-            for irrep, correction in property_network(self.config).apply(self.params, inputs, kinds).items():
+            params = jax.tree.map(jnp.asarray, self.params)  # loaded ones are NumPy arrays, which tracers cannot index
+            for irrep, correction in property_network(self.config).apply(params, inputs, kinds).items():
                 values[irrep] += correction
         return from_irreps(values, self.config.target)
 

@@ -1,0 +1,143 @@
+"""A training from data to run folder, and one clear line, with nothing left behind, where it cannot be."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import vpotjax as vp
+from vpotjax.cli import main
+from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset, write_dataset
+from vpotjax.io.run import load_model, training_data
+from vpotjax.model import Model, ModelConfig
+from vpotjax.train.fit import TrainConfig
+from vpotjax.train.pipeline import evaluate, train_run
+
+OPTIONS = {"potential_basis": "sto-3g", "power_order": 1, "power_kinds": ("metric",), "members": 1, "hidden": (4,)}
+SETTINGS = TrainConfig(steps=2, batch_size=2)
+
+
+class Silent:
+    def say(self, text):
+        pass
+
+    def progress(self, row):
+        pass
+
+
+def dataset_of(**splits):
+    """Embedded samples: by split a molecule and how many of its geometries."""
+    full = read_dataset(embedded_dataset_path())
+    chosen = []
+    for split, (name, count) in splits.items():
+        own = [sample for sample in full.samples if sample.name == name]
+        assert len(own) >= count
+        chosen += [dataclasses.replace(sample, split=split) for sample in own[:count]]
+    return Dataset(chosen, full.attributes)
+
+
+def refused(match, dataset, folder, **options):
+    with pytest.raises(vp.InputError, match=match) as error:
+        train_run(dataset, folder, SETTINGS, {**OPTIONS, **options}, Silent())
+    assert "\n" not in str(error.value)
+    assert not folder.exists()
+
+
+def test_one_molecule_in_every_split_trains_loads_and_evaluates(tmp_path):
+    dataset, folder = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1)), tmp_path / "runs" / "new"
+    outcome = train_run(dataset, folder, SETTINGS, OPTIONS, Silent())
+    assert {"config.json", "checkpoint", "training.csv", "test_errors.csv"} <= {file.name for file in outcome.files}
+    trained_on = training_data(folder)
+    assert {k: trained_on[k] for k in ("xc", "large_basis")} == {"xc": "b3lyp", "large_basis": "def2-tzvp"}
+    rows = evaluate(load_model(folder), dataset, "test", trained_on)
+    for name, row in ((0, 0), (1, 2)):  # the small basis, and the trained model
+        for key, value in rows[name].items():
+            if key != "model":
+                np.testing.assert_allclose(value, outcome.rows[row][key], rtol=1e-6)  # another program of float32
+
+
+ARGUMENTS = {"learning-rate": "1e30", "steps": "4", "members": "1", "power-order": "1", "power-kinds": "metric"}
+
+
+def test_a_training_that_diverges_ends_with_one_line_and_code_2(tmp_path, capsys, monkeypatch):
+    def diverging(*_):
+        raise FloatingPointError("training loss of metric-0 is nan at step 4; lower learning_rate.")
+
+    monkeypatch.setattr("vpotjax.train.pipeline.direct_fit", diverging)
+    command_line_ends_with_one_line(tmp_path, capsys)
+
+
+@pytest.mark.slow  # compiles a training
+def test_a_real_divergence(tmp_path, capsys):
+    command_line_ends_with_one_line(tmp_path, capsys)
+
+
+def command_line_ends_with_one_line(tmp_path, capsys):
+    write_dataset(tmp_path / "data.h5", complete())
+    arguments = ["train", "--data", str(tmp_path / "data.h5"), "--run", str(tmp_path / "runs" / "new")]
+    for option, value in ARGUMENTS.items():
+        arguments += [f"--training.{option}", value]
+    arguments += ["--training.potential-basis", "sto-3g"]
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "lower learning_rate" in lines[0]
+    assert [file.name for file in tmp_path.iterdir()] == ["data.h5"]
+
+
+def test_splits_that_do_not_serve_are_refused(tmp_path):
+    folder = tmp_path / "run"
+    lacking = dataset_of(train=("H2O", 2), test=("H2O", 1))
+    refused("no molecules in the split 'validation' .it has: train 2, validation 0, test 1", lacking, folder)
+    foreign = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("NH3", 1))
+    refused(r"sample 'NH3' of the split 'test' has the elements \[7\]", foreign, folder)
+    unknown = dataclasses.replace(foreign, attributes={"small_basis": "sto-3g"})
+    refused("no attribute 'large_basis'", unknown, folder)
+    refused("frame is 'mo'", complete(), folder, frame="mo")
+
+
+def complete():
+    return dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1))
+
+
+@pytest.mark.parametrize("error", [FloatingPointError, MemoryError])
+def test_whatever_stops_a_training_leaves_nothing(tmp_path, monkeypatch, error):
+    def stopped(*_):
+        raise error("stopped")
+
+    monkeypatch.setattr("vpotjax.train.pipeline.direct_fit", stopped)
+    wanted = vp.InputError if error is FloatingPointError else error
+    with pytest.raises(wanted, match="stopped"):
+        train_run(complete(), tmp_path / "run", SETTINGS, OPTIONS, Silent())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"xc": "hf"}, "labels of hf/def2-tzvp .* trained on b3lyp/def2-tzvp .*: xc differs"),
+        ({"large_basis": "6-31g"}, "labels of b3lyp/6-31g .* trained on b3lyp/def2-tzvp .*: large_basis differs"),
+        ({"xc": "hf", "large_basis": "6-31g"}, "hf/6-31g .*b3lyp/def2-tzvp .*: xc, large_basis differs"),
+        ({"small_basis": "6-31g"}, "matrices in 6-31g, .* matrices in sto-3g: small_basis differs"),
+    ],
+)
+def test_labels_of_another_method_are_not_scored(change, message):
+    dataset = complete()
+    model = Model(ModelConfig(species=(1, 8), **OPTIONS), {}, {})  # refused before the weights are looked at
+    other = Dataset(dataset.samples, {**dataset.attributes, **change})
+    with pytest.raises(vp.InputError, match=message) as error:
+        evaluate(model, other, "test", dataset.attributes)
+    assert "\n" not in str(error.value)
+
+
+def test_evaluation_of_what_is_not_there_is_refused():
+    model, dataset = Model(ModelConfig(species=(1, 8), **OPTIONS), {}, {}), complete()
+    cases = {
+        "no molecules in the split 'test'": (Dataset(dataset.split("train"), dataset.attributes), dataset.attributes),
+        "trained_on lacks 'xc'": (dataset, {}),
+        r"'NH3' of the split 'test' has the elements \[7\]": (dataset_of(test=("NH3", 1)), dataset.attributes),
+        "no attribute 'xc'": (Dataset(dataset.samples, {}), dataset.attributes),
+    }
+    for message, (data, trained_on) in cases.items():
+        with pytest.raises(vp.InputError, match=message):
+            evaluate(model, data, "test", trained_on)
