@@ -95,7 +95,7 @@ def run_qm7(basis: str, dtype: str) -> dict[str, Any]:
     molecules = molecules_of("QM7")
     arrays = batch_of(molecules, basis, dtype)
     nao = arrays[0].shape[-1]
-    loss = loss_functions(zero_targets(nao), max(m.nelec for m in molecules) // 2)
+    loss = loss_functions(zero_targets(nao), max(m.nelec(vp.load_basis(basis, m.numbers)) for m in molecules) // 2)
     gradient = jax.grad(loss)
 
     def batched(function: Callable[..., Any]) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 import os
 
-# One BLAS thread: small matrices lose by more. Many XLA threads: concurrent batched LAPACK calls wait for threads of
-# the pool that runs them, and dead-lock a pool of two (seen with jaxlib 0.10.2).
+# One BLAS thread: small matrices lose by more.
 # No optimisation: the tests compile for minutes what then runs for seconds.
 for variable, value in (
     ("OMP_NUM_THREADS", "1"),
     ("OPENBLAS_NUM_THREADS", "1"),
-    ("NPROC", "16"),
     ("XLA_FLAGS", "--xla_backend_optimization_level=0"),
 ):
     os.environ.setdefault(variable, value)

@@ -22,6 +22,8 @@ def folder(tmp_path_factory):
     chosen = {split: [] for split in ("train", "validation", "test")}
     for sample in full.samples:
         names = {s.name for s in chosen[sample.split]}
+        if 7 in sample.molecule.numbers:  # not in the few training molecules, so that it would be refused
+            continue
         if sample.molecule.natm <= 7 and (sample.name in names or len(names) < 3):
             chosen[sample.split].append(sample)
     write_dataset(folder / "tiny.h5", Dataset([s for part in chosen.values() for s in part], full.attributes))
@@ -54,6 +56,23 @@ def test_predict_prints_observables(folder, capsys):
         assert word in text
 
 
+def test_ions_are_predicted_about_their_centre(folder, tmp_path, capsys):
+    """The same numbers wherever the ion stands; H2²⁺ has no electron, so no gap."""
+    lines = []
+    for shift in (0.0, 7.0):
+        atoms = "".join(f"{s} {x + shift} {y} {z}\n" for s, x, y, z in [("O", 0, 0, 0), ("H", 0, 0, 0.97)])
+        (tmp_path / "ion.xyz").write_text(f"2\ncharge=-1\n{atoms}")
+        assert main(["predict", str(tmp_path / "ion.xyz"), "--run", str(folder / "run")]) == 0
+        lines.append(next(line for line in capsys.readouterr().out.splitlines() if "centre of nuclear charge" in line))
+    norms = [float(line.split("norm ")[1].split()[0]) for line in lines]
+    assert norms[0] == pytest.approx(norms[1], abs=2e-4)  # four digits are printed
+    (tmp_path / "stripped.xyz").write_text("2\ncharge=2\nH 0 0 0\nH 0 0 1\n")
+    assert main(["predict", str(tmp_path / "stripped.xyz"), "--run", str(folder / "run")]) == 0
+    text = capsys.readouterr().out
+    assert "no gap: without electrons" in text
+    assert " eV\n" not in text
+
+
 def test_evaluate_prints_the_table(folder, capsys):
     assert main(["evaluate", "--run", str(folder / "run"), "--data", str(folder / "tiny.h5")]) == 0
     assert "model" in capsys.readouterr().out
@@ -67,8 +86,8 @@ def test_info(capsys):
 
 
 BAD_XYZ = {
-    "empty": ("", "holds no atoms|cannot be read"),
-    "broken": ("3\nwater\nO 0 0\n", "cannot be read"),
+    "empty": ("", "holds no structure"),
+    "broken": ("3\nwater\nO 0 0\n", "frame 1, line 1: says 3 atoms, but 1"),
     "odd": ("1\nradical\nH 0 0 0\n", "electrons"),
     "coincident": ("2\nH2\nH 0 0 0\nH 0 0 0.01\n", "on top of each other"),
     "foreign": ("2\nHCl\nH 0 0 0\nCl 0 0 1.28\n", "elements"),
@@ -119,6 +138,8 @@ def test_nothing_is_overwritten(folder, capsys):
     [
         ("power-kinds", "cubic", "kind is 'cubic'"),
         ("steps", "0", "steps is 0"),
+        ("learning-rate", "nan", "learning_rate is nan"),
+        ("seed", "-1", "seed is -1"),
         ("potential-basis", "x", "not known"),
         ("frame", "x", "frame is"),
     ],
@@ -129,6 +150,32 @@ def test_bad_settings_are_refused_before_anything_is_written(folder, tmp_path, c
     assert main(["train", "--data", data, "--run", str(run), f"--training.{option}", value]) == 2
     _one_line(capsys, word)
     assert not run.exists()
+
+
+def test_one_training_molecule_is_refused_in_one_line(folder, tmp_path, capsys):
+    full = read_dataset(folder / "tiny.h5")
+    first = next(s for s in full.samples if s.split == "train")
+    rest = [s for s in full.samples if s.split != "train"]
+    write_dataset(
+        tmp_path / "one.h5",
+        Dataset([first, *[s for s in rest if set(s.molecule.numbers) <= set(first.molecule.numbers)]], full.attributes),
+    )
+    assert (
+        main(
+            [
+                "train",
+                "--data",
+                str(tmp_path / "one.h5"),
+                "--run",
+                str(tmp_path / "run"),
+                "--training.potential-basis",
+                "6-31g",
+            ]
+        )
+        == 2
+    )
+    _one_line(capsys, "does not vary over the 1 training molecules|no molecules in the split")
+    assert not (tmp_path / "run").exists()
 
 
 def _one_line(capsys, expected):

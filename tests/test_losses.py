@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vpotjax.losses import LossWeights, Targets, observable_loss, variance_weights
-from vpotjax.metrics import gaps, observable_errors
+from vpotjax.metrics import observable_errors
 from vpotjax.units import HARTREE_TO_EV
 
 
@@ -66,8 +66,9 @@ def test_errors_are_in_the_units_of_the_literature():
     assert errors.polarizability == pytest.approx(np.mean([0.6 / 4, 0.6 / 2]))
 
 
-def test_gap_of_a_molecule_without_a_lumo_is_nan():
-    t = targets()
-    values = gaps(t.mo_energies, t.level_mask, np.array([4, 6]))
-    assert values[0] == pytest.approx(t.mo_energies[0, 2] - t.mo_energies[0, 1])
-    assert np.isnan(values[1])
+def test_a_molecule_without_a_lumo_counts_in_no_gap():
+    t = dataclasses.replace(targets(), nelec=np.array([4, 6]))
+    changed = np.array(t.mo_energies)
+    changed[0, 1] -= 0.1  # the HOMO of the first
+    errors = observable_errors(changed, t.dipole, t.polarizability, t)
+    assert errors.gap == pytest.approx(0.1 * HARTREE_TO_EV)

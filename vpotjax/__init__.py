@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vpotjax import interop, io, losses, metrics, nn, train
-    from vpotjax._checks import InputError
+    from vpotjax._checks import InputError, PrecisionWarning
     from vpotjax.basis import Basis, load_basis
     from vpotjax.batching import Batch, pad_batch
     from vpotjax.electronic.charges import lowdin_charges, mayer_bond_orders, mulliken_charges
@@ -47,6 +47,7 @@ _SOURCES = {
     "ModelConfig": "model",
     "Molecule": "molecule",
     "Orbitals": "electronic.orbitals",
+    "PrecisionWarning": "_checks",
     "ao_values": "integrals.ao_values",
     "charge_potential": "integrals.nuclear_attraction",
     "cross_overlap": "integrals.overlap",
@@ -82,6 +83,7 @@ __all__ = [
     "ModelConfig",
     "Molecule",
     "Orbitals",
+    "PrecisionWarning",
     "ao_values",
     "charge_potential",
     "cross_overlap",

@@ -14,6 +14,10 @@ class InputError(ValueError):
     """Bad input; the message names the argument, the value and the fix. The command line exits with code 2."""
 
 
+class PrecisionWarning(UserWarning):
+    """A result is right in principle, but has lost digits; the message says how many, and what helps."""
+
+
 def is_concrete(*arrays: Any) -> bool:
     """True where every array has values, so that they can be checked; False for arguments of jit, vmap or grad.
 

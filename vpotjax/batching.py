@@ -47,14 +47,15 @@ class Batch:
         numbers: (nbatch, natm), 0 for padding.
         positions: (nbatch, natm, 3), bohr, 0 for padding.
         atom_mask: (nbatch, natm) True where an atom is real.
-        nelec: (nbatch,) electrons.
+        charge, spin: (nbatch,) total charges, and nα − nβ.
         bases: by role, see `pad_batch`.
     """
 
     numbers: Any
     positions: Any
     atom_mask: Any
-    nelec: Any
+    charge: Any
+    spin: Any
     bases: dict[str, Basis]
 
     @property
@@ -63,6 +64,12 @@ class Batch:
         if len(self.bases) != 1:
             raise InputError(f"batch has bases {', '.join(self.bases)}; take one by name from .bases.")
         return next(iter(self.bases.values()))
+
+    @property
+    def nelec(self) -> Any:
+        """(nbatch,) electrons that the only basis holds, or the one of the role "orbital"; see `Basis.nelec`."""
+        basis = self.bases.get("orbital")
+        return (self.basis if basis is None else basis).nelec(self.charge)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -113,7 +120,8 @@ def pad_batch(
         numbers=numbers,
         positions=pad_arrays([np.asarray(m.positions) for m in molecules], (shape.natm, 3)),
         atom_mask=numbers > 0,
-        nelec=np.array([m.nelec for m in molecules]),
+        charge=np.array([m.charge for m in molecules]),
+        spin=np.array([m.spin for m in molecules]),
         bases={
             role: jax.tree.map(
                 lambda *leaves: np.stack(leaves), *(_pad_basis(b, sizes, shape.natm) for b in loaded[role])
@@ -256,6 +264,7 @@ def _pad_basis(basis: Basis, shape: BasisShape, natm: int) -> Basis:
         ao_shell=longer(basis.ao_shell, -1),
         ao_m=longer(basis.ao_m, -1),
         numbers=pad_arrays([basis.numbers], (natm,))[0],
+        core_electrons=pad_arrays([basis.core_electrons], (natm,))[0],
         nuclear_charges=pad_arrays([basis.nuclear_charges], (natm,))[0],
         screening_charges=pad_arrays([basis.screening_charges], (natm, shape.nscreen))[0],
         screening_exponents=pad_arrays([basis.screening_exponents], (natm, shape.nscreen), fill=1.0)[0],

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from vpotjax.io.dataset import Dataset
+
 EXIT_BAD_INPUT = 2
 
 
@@ -88,7 +90,7 @@ class Predict:
     """Orbital energies around the gap, dipole and polarizability of closed-shell molecules."""
 
     file: tyro.conf.Positional[Path]
-    """XYZ file, Å; every frame is predicted; a frame may carry charge=… in its comment line."""
+    """xyz, extxyz, mol, sdf, pdb, gen, traj, db or json; every structure is predicted, with the charge that it has"""
     run: Path
     """Folder that 'demo' or 'train' wrote."""
 
@@ -100,7 +102,7 @@ class Reference:
     out: Path
     """HDF5 file to write."""
     structures: Path | None = None
-    """XYZ file, Å; default: the closed-shell molecules of H, C, N, O that ASE ships."""
+    """XYZ or another file of molecules (see 'predict'); default: the closed shells of H, C, N, O that ASE ships."""
     small_basis: str = "sto-3g"
     """Labels with Fock and overlap matrices."""
     large_basis: str = "def2-tzvp"
@@ -132,20 +134,16 @@ def main(arguments: list[str] | None = None) -> int:
     command = tyro.cli(Demo | Train | Evaluate | Predict | Reference | Info, args=arguments, prog="vpotjax")
     try:
         COMMANDS[type(command)](command)
-    except InputError as error:
-        print(f"vpotjax: {error}", file=sys.stderr)
+    except (InputError, OSError) as error:  # bad input, or a file system that refuses
+        print(f"vpotjax: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
 
 
 def _process_settings() -> None:
-    """What a CPU process needs, set before JAX and BLAS load; the environment wins.
-
-    One BLAS thread: small matrices lose by more. More XLA threads than cores: concurrent batched LAPACK calls wait for
-    threads of the pool that runs them, and with two threads can wait for ever (seen with jaxlib 0.10.2).
-    """
-    for variable, value in (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"), ("NPROC", "16")):
-        os.environ.setdefault(variable, value)
+    """One BLAS thread, for small matrices lose by more; set before JAX and BLAS load, and the environment wins."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
 
 
 def _double_precision() -> None:
@@ -200,12 +198,16 @@ def _train(data: Path, run: Path, training: Training) -> None:
     console = Console(width=100)
     steps = training.steps * training.members * len(training.power_kinds)
     dataset = read_dataset(data)
-    title = f"Test molecules against {dataset.attributes['xc'].upper()}/{dataset.attributes['large_basis']}"
+    title = f"Test molecules against {_method(dataset)}"
     outcome = train_run(dataset, run, TrainConfig(**values), options, _ConsoleReporter(console, steps))
     console.print(error_table(outcome.rows, title))
-    console.print(f"in brackets: fraction of the error of {dataset.attributes['small_basis']}", highlight=False)
+    console.print(f"in brackets: fraction of the error of {dataset.attribute('small_basis')}", highlight=False)
     console.print(f"\nWritten to {run}: " + ", ".join(file.name for file in outcome.files), highlight=False)
     console.print(f"Next: vpotjax predict FILE.xyz --run {run}", highlight=False)
+
+
+def _method(dataset: Dataset) -> str:
+    return f"{str(dataset.attribute('xc')).upper()}/{dataset.attribute('large_basis')}"
 
 
 def _demo(command: Demo) -> None:
@@ -219,32 +221,32 @@ def _evaluate(command: Evaluate) -> None:
     from rich.console import Console
 
     from vpotjax.io.dataset import embedded_dataset_path, read_dataset
-    from vpotjax.io.run import load_model
+    from vpotjax.io.run import load_model, training_data
     from vpotjax.train.pipeline import evaluate
     from vpotjax.train.report import error_table
 
     dataset = read_dataset(command.data or embedded_dataset_path())
-    rows = evaluate(load_model(command.run), dataset, command.split)
-    title = f"Split {command.split!r} against {dataset.attributes['xc'].upper()}/{dataset.attributes['large_basis']}"
+    rows = evaluate(load_model(command.run), dataset, command.split, training_data(command.run))
+    title = f"Split {command.split!r} against {_method(dataset)}"
     Console(width=100).print(error_table(rows, title))
 
 
 def _predict(command: Predict) -> None:
     _double_precision()
-    import numpy as np
+    import jax
     from rich.console import Console
 
     from vpotjax.basis import load_basis
     from vpotjax.io.run import load_model
-    from vpotjax.molecule import molecules_from_xyz
+    from vpotjax.molecule import molecules_from_file
     from vpotjax.train.report import prediction_text
 
-    model, molecules = load_model(command.run), molecules_from_xyz(command.file)
+    model, molecules = load_model(command.run), molecules_from_file(command.file)
     predicted = model.predict(molecules)
     for i, molecule in enumerate(molecules):
-        nmo = load_basis(model.config.orbital_basis, molecule.numbers).nao
-        values = (predicted.mo_energies[i, :nmo], predicted.dipole[i], predicted.polarizability[i])
-        Console().print(prediction_text(molecule, *map(np.asarray, values)), highlight=False)
+        nelec = molecule.nelec(load_basis(model.config.orbital_basis, molecule.numbers))
+        text = prediction_text(molecule, nelec, jax.tree.map(lambda values, i=i: values[i], predicted))
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _reference(command: Reference) -> None:
@@ -252,7 +254,7 @@ def _reference(command: Reference) -> None:
 
     from rich.progress import Progress
 
-    from vpotjax.molecule import molecules_from_xyz
+    from vpotjax.molecule import molecules_from_file
     from vpotjax.reference.generate import ReferenceSettings, generate
     from vpotjax.reference.structures import ase_molecules
 
@@ -261,7 +263,7 @@ def _reference(command: Reference) -> None:
     if structures is None:
         molecules = ase_molecules()
     else:
-        molecules = {f"{i:05d}_{m.formula}": m for i, m in enumerate(molecules_from_xyz(structures))}
+        molecules = {f"{i:05d}_{m.formula}": m for i, m in enumerate(molecules_from_file(structures))}
     with Progress() as bar:
         task = bar.add_task("labelling", total=len(molecules))
         generate(

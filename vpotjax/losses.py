@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._checks import require_shape
+from vpotjax._checks import InputError, is_concrete, require_shape
+from vpotjax._numerics import adjoint
 from vpotjax._pytree import pytree
 from vpotjax._typing import Array
+from vpotjax.electronic.spectrum import homo_lumo_gap
 
+CONSTANT = 1e-12  # squared atomic units; a variance below it is rounding
 SAME_LEVEL = 1e-6  # hartree; stored levels closer than this are one degenerate level
 
 
@@ -22,12 +25,12 @@ class Targets:
     """Reference observables of one molecule (or, with a leading axis, of a batch).
 
     Attributes:
-        mo_energies: (nao,), the lowest levels, hartree; 0 for padding.
-        level_mask: (nao,) True where a level is real.
+        mo_energies: (nao,), hartree, of the level of the model that stands at the same place; 0 where there is none.
+        level_mask: (nao,) True where both have a level: not for padding, nor for cores that one of the bases lacks.
         dipole: (3,), e·bohr.
         polarizability: (3, 3), bohr³, uncoupled.
         natm: () number of atoms.
-        nelec: () number of electrons, even.
+        nelec: () number of electrons in the basis of the model, even.
     """
 
     mo_energies: Array
@@ -58,22 +61,31 @@ def variance_weights(
 
     The variance is the mean over molecules of ‖x − ⟨x⟩‖²/natm²; the mean level is that of all levels. The recipe has no
     term for the gap; with one, HOMO and LUMO count more than other levels.
+
+    Raises:
+        InputError: an observable with a weight does not vary, as with one molecule, or one without a dipole.
     """
     natm = np.asarray(targets.natm, float)
     levels, mask = np.asarray(targets.mo_energies), np.asarray(targets.level_mask)
     centred = np.where(mask, levels - levels[mask].mean(), 0.0)
 
-    def variance(x: np.ndarray) -> float:
-        return float(np.mean(np.sum(x.reshape(len(natm), -1) ** 2, axis=1) / natm**2))
+    def over_variance(name: str, weight: float, x: np.ndarray) -> float:
+        variance = float(np.mean(np.sum(x.reshape(len(natm), -1) ** 2, axis=1) / natm**2))
+        if weight and not variance > CONSTANT:
+            raise InputError(
+                f"{name} does not vary over the {len(natm)} training molecules; give more of them, or the weight 0."
+            )
+        return weight / variance if weight else 0.0
 
-    def spread(x: np.ndarray) -> float:
-        return variance(x - x.mean(axis=0))
+    def spread(x: Array) -> np.ndarray:
+        values = np.asarray(x)
+        return values - values.mean(axis=0)
 
     return LossWeights(
-        mo_energies / variance(centred),
-        gap / variance(centred),
-        dipole / spread(np.asarray(targets.dipole)),
-        polarizability / spread(np.asarray(targets.polarizability)),
+        over_variance("mo_energies", mo_energies, centred),
+        over_variance("gap", gap, centred),
+        over_variance("dipole", dipole, spread(targets.dipole)),
+        over_variance("polarizability", polarizability, spread(targets.polarizability)),
     )
 
 
@@ -90,9 +102,10 @@ def observable_loss(
         weights: see `variance_weights`.
     """
     levels = jnp.where(targets.level_mask, mo_energies - targets.mo_energies, 0.0)
-    homo = targets.nelec // 2 - 1
-    has_gap = (homo >= 0) & (homo + 1 < jnp.sum(targets.level_mask))
-    gap = jnp.where(has_gap, levels[homo + 1] - levels[homo], 0.0)
+    predicted, wanted = (
+        homo_lumo_gap(e, targets.nelec, targets.level_mask) for e in (mo_energies, targets.mo_energies)
+    )
+    gap = jnp.where(jnp.isnan(wanted), 0.0, predicted - wanted)  # a molecule without a LUMO
     total = (
         weights.mo_energies * jnp.sum(levels**2)
         + weights.gap * gap**2
@@ -103,7 +116,11 @@ def observable_loss(
 
 
 def occupied_levels(nelec: Array | int, level_mask: Array) -> jax.Array:
-    """(nmo,) True for the occupied of the real levels; (2, nmo) for two numbers of electrons, α and β."""
+    """(nmo,) True for the occupied of the real levels; (2, nmo) for two numbers of electrons, α and β.
+
+    Raises:
+        InputError: one number of electrons that is known and odd.
+    """
     return jnp.asarray(level_mask) & (_position(nelec, level_mask) < 0)
 
 
@@ -116,6 +133,8 @@ def frontier_levels(nelec: Array | int, level_mask: Array, below: int = 1, above
 def _position(nelec: Array | int, level_mask: Array) -> jax.Array:
     """Of each level counted from the LUMO, for each spin where `nelec` has two numbers."""
     electrons = jnp.asarray(nelec)
+    if is_concrete(nelec) and not electrons.ndim and np.asarray(nelec) % 2:
+        raise InputError(f"nelec is {nelec}, an open shell; give the numbers of α and β.")
     nocc = electrons[:, None] if electrons.ndim else electrons // 2
     return jnp.arange(jnp.shape(level_mask)[-1]) - nocc
 
@@ -141,7 +160,7 @@ def gauge_shift(fock: Array, reference: Array, overlap: Array, ao_mask: Array | 
     """
     metric = jnp.where(_pairs(ao_mask, fock), overlap, 0.0)
     metric = jnp.broadcast_to(metric, jnp.shape(fock))
-    return jnp.sum(metric * (reference - fock)) / jnp.sum(metric * metric)
+    return jnp.real(jnp.sum(jnp.conj(metric) * (reference - fock))) / jnp.sum(_square(metric))
 
 
 def matrix_loss(
@@ -179,13 +198,14 @@ def wavefunction_alignment_loss(
     """
     energies, frame = jnp.asarray(reference_energies), jnp.asarray(reference_coefficients)
     mask = jnp.broadcast_to(jnp.asarray(level_mask), energies.shape)
+    energies = jnp.where(mask, energies, 0.0)  # those of padding are infinite
     spins, levels = energies.shape[:-1], energies.shape[-1]
     require_shape("fock", fock, (*spins, *jnp.shape(fock)[-2:]))
     require_shape("reference_coefficients", frame, (*spins, jnp.shape(fock)[-1], levels))
-    error = jnp.swapaxes(frame, -1, -2) @ fock @ frame - energies[..., None] * jnp.eye(levels, dtype=energies.dtype)
+    error = adjoint(frame) @ fock @ frame - energies[..., None] * jnp.eye(levels, dtype=energies.dtype)
     same = jnp.abs(energies[..., :, None] - energies[..., None, :]) < SAME_LEVEL
     weights = jnp.where(same, 1.0, off_diagonal) * (mask[..., :, None] & mask[..., None, :])
-    return jnp.sum(weights * error**2) / jnp.maximum(jnp.sum(mask), 1)
+    return jnp.sum(weights * _square(error)) / jnp.maximum(jnp.sum(mask), 1)
 
 
 def density_loss(density: Array, reference: Array, overlap: Array) -> jax.Array:
@@ -197,7 +217,8 @@ def density_loss(density: Array, reference: Array, overlap: Array) -> jax.Array:
     """
     require_shape("reference", reference, jnp.shape(density))
     misplaced = (density - jnp.asarray(reference)) @ overlap
-    return jnp.sum(misplaced * jnp.swapaxes(misplaced, -1, -2)) / jnp.sum(jnp.asarray(reference) * overlap)
+    electrons = jnp.real(jnp.sum(jnp.asarray(reference) * jnp.conj(overlap)))
+    return jnp.real(jnp.sum(misplaced * jnp.swapaxes(misplaced, -1, -2))) / electrons
 
 
 def dipole_loss(dipole: Array, reference: Array) -> jax.Array:
@@ -239,4 +260,9 @@ def _pairs(ao_mask: Array | None, matrix: Array) -> jax.Array:
 
 def _masked_mean(error: Array, mask: Array) -> jax.Array:
     mask = jnp.broadcast_to(jnp.asarray(mask), jnp.shape(error))
-    return jnp.sum(jnp.where(mask, error, 0.0) ** 2) / jnp.maximum(jnp.sum(mask), 1)
+    return jnp.sum(_square(jnp.where(mask, error, 0.0))) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def _square(x: Array) -> jax.Array:
+    """|x|², real."""
+    return jnp.real(x * jnp.conj(x))

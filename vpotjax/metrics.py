@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from vpotjax.electronic.spectrum import homo_lumo_gap
 from vpotjax.losses import Targets
 from vpotjax.units import HARTREE_TO_EV
 
@@ -17,7 +20,7 @@ class ObservableErrors:
     Attributes:
         mo_energies: mean absolute error over all levels, eV.
         occupied: the same over occupied levels, eV.
-        gap: mean absolute error of the HOMO–LUMO gap, eV, over molecules that have both levels.
+        gap: mean absolute error of the HOMO–LUMO gap, eV, over molecules that have both levels; nan if none has.
         dipole: mean ‖Δμ‖/natm, e·bohr.
         polarizability: mean ‖Δα‖/natm, bohr³, uncoupled.
     """
@@ -44,11 +47,15 @@ def observable_errors(
     mask = np.asarray(targets.level_mask)
     error = np.abs(np.where(mask, np.asarray(mo_energies) - targets.mo_energies, 0.0)) * HARTREE_TO_EV
     occupied = mask & (np.arange(mask.shape[1]) < nelec[:, None] // 2)
-    predicted, real = gaps(np.asarray(mo_energies), mask, nelec), gaps(np.asarray(targets.mo_energies), mask, nelec)
+    predicted, real = (
+        np.asarray(jax.vmap(homo_lumo_gap)(jnp.asarray(e), jnp.asarray(nelec), jnp.asarray(mask)))
+        for e in (mo_energies, targets.mo_energies)
+    )
+    gap = np.abs(predicted - real)[~np.isnan(real)]  # not of molecules without a LUMO
     return ObservableErrors(
         mo_energies=float(error[mask].mean()),
         occupied=float(error[occupied].mean()),
-        gap=float(np.nanmean(np.abs(predicted - real))) * HARTREE_TO_EV,
+        gap=float(gap.mean()) * HARTREE_TO_EV if len(gap) else float("nan"),
         dipole=_norm_per_atom(np.asarray(dipole) - targets.dipole, targets),
         polarizability=_norm_per_atom(np.asarray(polarizability) - targets.polarizability, targets),
     )
@@ -82,23 +89,23 @@ def level_errors(
     Args:
         mo_energies, reference: (nmo,), ascending, hartree.
         nelec: number of electrons, even.
-        level_mask: (nmo,) True where both have a level; default: all.
+        level_mask: (nmo,) True where both have a level; default: all that are finite.
         tolerance_ev: a level counts as an intruder beyond this distance from HOMO and LUMO.
     """
-    mask = np.ones(len(reference), bool) if level_mask is None else np.asarray(level_mask)
-    energies, expected = np.asarray(mo_energies)[mask], np.asarray(reference)[mask]
-    nocc = int(nelec) // 2
-    error = np.abs(energies - expected) * HARTREE_TO_EV
+    energies, expected = np.asarray(mo_energies), np.asarray(reference)
+    mask = np.isfinite(expected) if level_mask is None else np.asarray(level_mask) & np.isfinite(expected)
+    occupied = np.arange(len(expected)) < int(nelec) // 2
+    gap, real = (float(homo_lumo_gap(e, int(nelec), jnp.asarray(mask))) for e in (energies, expected))
 
-    def mean(values: np.ndarray) -> float:
-        return float(values.mean()) if len(values) else float("nan")
+    def mean(chosen: np.ndarray) -> float:
+        error = np.abs(energies[chosen] - expected[chosen]) * HARTREE_TO_EV
+        return float(error.mean()) if len(error) else float("nan")
 
-    if not 0 < nocc < len(expected):
-        return LevelErrors(mean(error[:nocc]), mean(error[nocc:]), float("nan"), 0)
-    margin = tolerance_ev / HARTREE_TO_EV
-    inside = (energies > expected[nocc - 1] + margin) & (energies < expected[nocc] - margin)
-    gap = (energies[nocc] - energies[nocc - 1]) - (expected[nocc] - expected[nocc - 1])
-    return LevelErrors(mean(error[:nocc]), mean(error[nocc:]), float(gap) * HARTREE_TO_EV, int(inside.sum()))
+    intruders = 0
+    if not np.isnan(real):
+        homo, lumo, margin = expected[mask & occupied][-1], expected[mask & ~occupied][0], tolerance_ev / HARTREE_TO_EV
+        intruders = int(np.sum(mask & (energies > homo + margin) & (energies < lumo - margin)))
+    return LevelErrors(mean(mask & occupied), mean(mask & ~occupied), (gap - real) * HARTREE_TO_EV, intruders)
 
 
 def subspace_overlap(density: np.ndarray, reference: np.ndarray, overlap: np.ndarray) -> float:
@@ -124,15 +131,6 @@ def matrix_error(matrix: np.ndarray, reference: np.ndarray, ao_mask: np.ndarray 
     """
     real = np.ones(len(matrix), bool) if ao_mask is None else np.asarray(ao_mask)
     return 1e6 * float(np.abs(np.asarray(matrix) - reference)[np.ix_(real, real)].mean())
-
-
-def gaps(mo_energies: np.ndarray, level_mask: np.ndarray, nelec: np.ndarray) -> np.ndarray:
-    """HOMO–LUMO gaps (nbatch,) in hartree; nan for a molecule without a LUMO."""
-    lumo = np.asarray(nelec)[:, None] // 2
-    exists = lumo[:, 0] < level_mask.sum(axis=1)
-    padded = np.pad(mo_energies, ((0, 0), (0, 1)))
-    difference = np.take_along_axis(padded, lumo, axis=1) - np.take_along_axis(padded, lumo - 1, axis=1)
-    return np.where(exists, difference[:, 0], np.nan)
 
 
 def _norm_per_atom(error: np.ndarray, targets: Targets) -> float:

@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vpotjax._checks import InputError
+from vpotjax._guards import flag
 from vpotjax._numerics import inverse_square_root, square_root, unit_padding
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
-from vpotjax.batching import Batch, BatchShape, pad_batch
+from vpotjax.batching import Batch
 from vpotjax.electronic.density import density_matrix
 from vpotjax.electronic.multipoles import dipole
 from vpotjax.electronic.orbitals import orbitals
@@ -29,118 +29,27 @@ from vpotjax.integrals.kinetic import kinetic
 from vpotjax.integrals.multipole import position_integrals
 from vpotjax.integrals.nuclear_attraction import external_potential, screened_potential
 from vpotjax.integrals.overlap import overlap
+from vpotjax.model_config import ModelConfig, require_target
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import (
     Irrep,
-    ShellLayout,
     ao_matrix,
     atom_pair_blocks,
     irreps,
-    require_irreps,
-    shell_layout,
 )
-from vpotjax.operators.external_potential import check_cutoff, check_operators, operator_matrices, pair_cutoff
-from vpotjax.operators.features import FeatureStatistics, normalised, operator_features, pair_type_count, pair_types
-from vpotjax.operators.matrix_power import check_power, lowdin
+from vpotjax.operators.external_potential import operator_matrices, pair_cutoff
+from vpotjax.operators.features import (
+    FeatureStatistics,
+    known_elements,
+    normalised,
+    operator_features,
+    pair_type_count,
+    pair_types,
+)
+from vpotjax.operators.matrix_power import lowdin
 
-BASELINES = ("sap", "core", "zero")
-PRECISIONS = ("float32", "float64")
-NETWORKS = ("linear", "gated", "matrix-power")
-TARGETS = ("fock", "density")
-FRAMES = ("ao", "lowdin")
 FACTOR_LAST = ("kinetic", "own_nuclei", "sap", "external")
 """Order of the operators of `MatrixPower`: the last one that is there is the factor of its products."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """What a model is; hashable and written to the run folder.
-
-    Attributes:
-        species: atomic numbers that the model knows, ascending.
-        orbital_basis: in which F lives.
-        potential_basis: in which V and its powers are represented.
-        power_order: highest power of V.
-        power_kinds: products of V, see `potential_powers`.
-        members: networks for each kind of product; F is the mean of the matrices of all networks.
-        baseline: what the network corrects: "sap" (T + superposition of atomic potentials), "core" (T + V) or "zero";
-            with the target "density", the density of that Fock matrix.
-        hidden: widths of the MLP of the pair's invariants.
-        gated: channels per irrep that the MLP gates.
-        precision: of the network, "float32" or "float64"; integrals and eigenproblem keep that of the positions.
-        network: "linear", "gated" (by invariants), or "matrix-power" (gated, with hidden operators of `MatrixPower`).
-        target: what is predicted, "fock" (F) or "density" (P).
-        frame: of the network's correction, "ao", or "lowdin": of S^{−1/2} F S^{−1/2} (S^{1/2} P S^{1/2}), where the
-            error of an element is one of the orbital energies (occupations), not one that S⁻¹ enlarges.
-        inputs: operators whose blocks are features, see `operator_matrices`; of potentials the powers. The matrix-power
-            network multiplies by the external potential, or by the screened one where that is the only one.
-        cutoff: in bohr, of the network's nuclei and pairs of atoms; None for none. The baseline "core" has none.
-        layers, channels, shells: of `MatrixPower`.
-        coupling: whether its layers also mix the pairs (l₁, l₂) of one irrep.
-        product_precision: of its matrix products, "float32", "float64" or "bfloat16".
-        checkpoint: whether its layers are recomputed in reverse mode, which saves memory.
-    """
-
-    species: tuple[int, ...]
-    orbital_basis: str = "sto-3g"
-    potential_basis: str = "def2-svp"
-    power_order: int = 3
-    power_kinds: tuple[str, ...] = ("raw", "metric")
-    members: int = 3
-    baseline: str = "zero"
-    hidden: tuple[int, ...] = (64, 64)
-    gated: int = 8
-    precision: str = "float32"
-    network: str = "gated"
-    target: str = "fock"
-    frame: str = "ao"
-    inputs: tuple[str, ...] = ("overlap", "external")
-    cutoff: float | None = None
-    layers: int = 3
-    channels: int = 8
-    shells: int = 4
-    coupling: bool = False
-    product_precision: str = "float32"
-    checkpoint: bool = False
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("baseline", BASELINES),
-            ("precision", PRECISIONS),
-            ("network", NETWORKS),
-            ("target", TARGETS),
-            ("frame", FRAMES),
-            ("product_precision", (*PRECISIONS, "bfloat16")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(allowed)}.")
-        for name in ("members", "layers", "channels", "shells", "gated"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
-        if not self.hidden or min(self.hidden) < 1:
-            raise InputError(f"hidden is {self.hidden}; give the width of at least one layer.")
-        if len(set(self.power_kinds)) < len(self.power_kinds):
-            raise InputError(f"power_kinds is {self.power_kinds}; give each kind once.")
-        check_cutoff(self.cutoff)
-        check_operators(self.inputs)
-        if not self.power_kinds:
-            raise InputError("power_kinds is empty; give at least one kind of product of V.")
-        for kind in self.power_kinds:
-            check_power(self.power_order, kind)
-        target, potential = self.layouts()
-        require_irreps(irreps(target), potential, self.potential_basis)
-
-    def networks(self) -> dict[str, str]:
-        """Names of the networks, each with its kind of power."""
-        return {f"{kind}-{i}": kind for kind in self.power_kinds for i in range(self.members)}
-
-    def layouts(self) -> tuple[ShellLayout, ShellLayout]:
-        """Shell layouts of the orbital and of the potential basis."""
-        return shell_layout(self.orbital_basis, self.species), shell_layout(self.potential_basis, self.species)
-
-    def batch(self, molecules: Sequence[Molecule], shape: BatchShape | None = None) -> Batch:
-        """Molecules with the two bases of the model."""
-        return pad_batch(molecules, {"orbital": self.orbital_basis, "potential": self.potential_basis}, shape)
 
 
 @pytree
@@ -156,7 +65,7 @@ class Prepared:
         frame: R, (nao, nao), with R X R the correction in AOs, X in the network's frame; None where that is of AOs.
         position: r about the origin, (3, nao, nao), bohr.
         positions: (natm, 3), bohr.
-        nelec: ().
+        nelec: () electrons that the orbital basis holds.
         basis: orbital basis.
     """
 
@@ -191,14 +100,11 @@ class Observables:
     polarizability: Array
 
 
-def require_target(config: ModelConfig, target: str) -> None:
-    """Raise InputError unless the model predicts `target`, "fock" or "density"."""
-    if config.target != target:
-        raise InputError(f"the model's target is {config.target!r}, not {target!r}; train one for that.")
-
-
 def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
-    """Integrals and features of one molecule of a batch that `config.batch` made."""
+    """Integrals and features of one molecule of a batch that `config.batch` made.
+
+    The baseline, and with it all that is predicted, is NaN for an open shell and for elements that the model lacks.
+    """
     orbital, potential = molecule.bases["orbital"], molecule.bases["potential"]
     positions = jnp.asarray(molecule.positions)
     target_layout, layout = config.layouts()
@@ -217,7 +123,8 @@ def prepare(molecule: Batch, config: ModelConfig) -> Prepared:
         orthogonal = lowdin(jnp.stack(chosen), metric, jnp.asarray(potential.ao_mask))
         operators = atom_pair_blocks(orthogonal, potential, layout) * near[:, :, None, None]
     own = overlap(orbital, positions)
-    baseline = baseline_fock(orbital, positions, config.baseline)
+    valid = flag(known_elements(molecule.numbers, config.species), jnp.asarray(molecule.spin) == 0)
+    baseline = baseline_fock(orbital, positions, config.baseline) * valid.astype(positions.dtype)
     if config.target == "density" and config.baseline != "zero":
         baseline = density_matrix(baseline, own, molecule.nelec, jnp.asarray(orbital.ao_mask))
     return Prepared(
@@ -303,10 +210,6 @@ class Model:
             InputError: an element that the model was not trained on, an open shell, or a model of P.
         """
         self._require("fock")
-        for molecule in molecules:
-            if molecule.spin or molecule.nelec % 2:
-                raise InputError(f"{molecule.formula} has spin {molecule.spin}; the model is for closed shells.")
-            pair_types(molecule.numbers, self.config.species)
         return _predict(self, jax.tree.map(jnp.asarray, self.config.batch(molecules)))
 
 
@@ -355,6 +258,7 @@ def matrix_from_features(config: ModelConfig, params: Any, inputs: Prepared) -> 
     """
     flax_module = network(config)
     kinds = config.networks()
+    params = jax.tree.map(jnp.asarray, params)  # loaded ones are NumPy arrays, which tracers cannot index
     blocks = [
         flax_module.apply(params[name], inputs.features[kinds[name]], inputs.kinds, inputs.operators) for name in params
     ]

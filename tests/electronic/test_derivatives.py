@@ -127,7 +127,7 @@ def test_other_observables_in_positions(name, level_ends):
         def values(t):
             positions = molecule.positions + t * change
             fock, overlap = baseline_fock(basis, positions, "sap"), vp.overlap(basis, positions)
-            solved, levels = vp.orbitals(fock, overlap, molecule.nelec), vp.eigh(fock, overlap)[0]
+            solved, levels = vp.orbitals(fock, overlap, molecule.nelec(basis)), vp.eigh(fock, overlap)[0]
             position = vp.position_integrals(basis, positions, jnp.zeros(3))
             second = vp.second_moment_integrals(basis, positions, jnp.zeros(3))
             return {

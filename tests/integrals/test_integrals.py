@@ -366,10 +366,3 @@ def test_bad_input_is_named():
         vp.kinetic(basis, positions.at[1, 2].set(jnp.nan))
     with pytest.raises(vp.InputError, match="atoms 0 and 2 at one place"):
         vp.nuclear_attraction(basis, positions.at[2].set(positions[0]))
-
-
-def test_coincident_nuclei_under_jit_give_numbers():
-    basis, positions = loaded(g2("H2O"), "sto-3g")
-    coincident = positions.at[2].set(positions[1])
-    gradient = jax.jit(jax.grad(lambda r: jnp.sum(vp.external_potential(basis, r))))(coincident)
-    assert np.isfinite(gradient).all()

@@ -19,7 +19,7 @@ def mulliken_charges(density: Array, overlap: Array, basis: Basis) -> jax.Array:
         overlap: S, (nao, nao).
         basis: of both; its nuclear charges are the Z_A.
     """
-    return _charges(jnp.sum(spin_summed(density) * overlap, axis=1), basis)
+    return _charges(jnp.real(jnp.sum(spin_summed(density) * jnp.conj(overlap), axis=1)), basis)
 
 
 def lowdin_charges(density: Array, overlap: Array, basis: Basis) -> jax.Array:
@@ -29,7 +29,7 @@ def lowdin_charges(density: Array, overlap: Array, basis: Basis) -> jax.Array:
         density, overlap, basis: as `mulliken_charges`.
     """
     root = square_root(unit_padding(overlap, jnp.asarray(basis.ao_mask)))
-    return _charges(jnp.sum(root * (root @ spin_summed(density)), axis=1), basis)
+    return _charges(jnp.real(jnp.sum(jnp.conj(root) * (root @ spin_summed(density)), axis=1)), basis)
 
 
 def mayer_bond_orders(density: Array, overlap: Array, basis: Basis) -> jax.Array:
@@ -42,7 +42,7 @@ def mayer_bond_orders(density: Array, overlap: Array, basis: Basis) -> jax.Array
     """
     spin_summed(density)  # checks the shape
     products = density @ overlap
-    orders = products * jnp.swapaxes(products, -1, -2)
+    orders = jnp.real(products * jnp.swapaxes(products, -1, -2))
     if orders.ndim == 3:
         orders = 2 * jnp.sum(orders, axis=0)
     members = atom_membership(basis, orders.dtype)

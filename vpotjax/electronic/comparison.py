@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 
 from vpotjax._checks import require_shape
-from vpotjax._numerics import unit_padding
+from vpotjax._guards import flag, is_hermitian, overlap_is_valid
+from vpotjax._numerics import adjoint, unit_padding
 from vpotjax._typing import Array
 from vpotjax.electronic.eigensolver import eigh
-from vpotjax.electronic.orthogonalisation import orthogonaliser
+from vpotjax.electronic.orthogonalisation import orthogonaliser, real_orbitals
+from vpotjax.electronic.validation import checked_matrices
 
 
-def fock_with_levels(fock: Array, overlap: Array, mo_energies: Array, ao_mask: Array | None = None) -> jax.Array:
-    """S C diag(ε′) Cᵀ S: the orbitals of `fock` with other orbital energies, level by level, (nao, nao), hartree.
+def fock_with_levels(
+    fock: Array,
+    overlap: Array,
+    mo_energies: Array,
+    ao_mask: Array | None = None,
+    level_mask: Array | None = None,
+) -> jax.Array:
+    """S C diag(ε′) Cᴴ S: the orbitals of `fock` with other orbital energies, level by level, (nao, nao), hartree.
 
     With the lowest levels of a large basis it is a first effective Hamiltonian: its density is that of `fock`, its
     levels are exact. Zero on padding.
@@ -22,15 +31,18 @@ def fock_with_levels(fock: Array, overlap: Array, mo_energies: Array, ao_mask: A
         overlap: S, (nao, nao).
         mo_energies: ε′, (nao,), ascending, hartree; values on padding do not matter.
         ao_mask: (nao,) True where an AO is real; default: all.
+        level_mask: (nao,) False where a level keeps the energy that it has; default: all change.
     """
+    fock, overlap = jnp.asarray(fock), jnp.asarray(overlap)
     require_shape("mo_energies", mo_energies, (fock.shape[-1],))
-    _, coefficients = eigh(fock, overlap, ao_mask)
+    own, coefficients = eigh(fock, overlap, ao_mask)
+    energies = jnp.asarray(mo_energies) if level_mask is None else jnp.where(level_mask, mo_energies, own)
     half = unit_padding(overlap, ao_mask) @ coefficients
-    return (half * mo_energies) @ half.T
+    return (half * jnp.where(real_orbitals(coefficients), energies, 0.0)) @ adjoint(half)
 
 
 def eigenbasis_alignment(fock: Array, reference: Array, overlap: Array, ao_mask: Array | None = None) -> jax.Array:
-    """The levels of `fock` on the orbitals of `reference`, F_EA = S C_ref (C̃ᵀ F̃ C̃) C_refᵀ S, (nao, nao), hartree.
+    """The levels of `fock` on the orbitals of `reference`, F_EA = S C_ref (C̃ᴴ F̃ C̃) C_refᴴ S, (nao, nao), hartree.
 
     What remains of F_EA − F_ref is the error of the levels alone: an effective Hamiltonian may have any orbitals
     (Suman et al. 2025, JCTC 21, 6505).
@@ -66,8 +78,12 @@ def projected_fock(
     Returns:
         (nao_small, nao_small), hartree.
     """
+    fock, overlap = checked_matrices(fock, overlap, ao_mask, threshold)
     require_shape("cross_overlap", cross_overlap, (fock.shape[-1], None))
     transformation = orthogonaliser(overlap, ao_mask, threshold)
-    expansion = transformation @ (transformation.T @ cross_overlap)
-    result = expansion.T @ fock @ expansion
-    return (result + result.T) / 2
+    expansion = transformation @ (adjoint(transformation) @ cross_overlap)
+    result = adjoint(expansion) @ fock @ expansion
+    valid = flag(is_hermitian(fock), overlap_is_valid(overlap, ao_mask, threshold)).astype(
+        jnp.finfo(result.dtype).dtype
+    )
+    return valid * (result + adjoint(result)) / 2

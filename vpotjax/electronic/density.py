@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError, is_concrete
+from vpotjax._guards import flag, is_hermitian, overlap_is_valid
+from vpotjax._numerics import adjoint
 from vpotjax._typing import Array
 from vpotjax.electronic.fermi import fermi_matrix
 from vpotjax.electronic.orbitals import solutions
 from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser, real_orbitals
-from vpotjax.electronic.validation import flag, is_symmetric, require_electrons, require_matrices, require_positive
+from vpotjax.electronic.validation import checked_matrices, require_electrons
 
 
 def density_matrix(
@@ -25,14 +27,14 @@ def density_matrix(
     smearing: Array | float | None = None,
     threshold: float | None = None,
 ) -> jax.Array:
-    """P = 2 Σ_occ C Cᵀ, (nao, nao), with tr PS = nelec; zero on padding.
+    """P = 2 Σ_occ C Cᴴ, (nao, nao), with tr PS = nelec; zero on padding.
 
     The occupied space is differentiated, not the orbitals, so derivatives of any order in F and S are right while the
-    HOMO–LUMO gap is open, degenerate levels or not. With `smearing` P = 2 Σ_i f_i C_i C_iᵀ with the occupations
+    HOMO–LUMO gap is open, degenerate levels or not. With `smearing` P = 2 Σ_i f_i C_i C_iᴴ with the occupations
     f = 1/(1 + exp((ε − μ)/kT)); its derivatives, those of the chemical potential μ included, are right at any gap.
 
     Args:
-        fock: F, (nao, nao), symmetric, hartree; or (2, nao, nao), α and β.
+        fock: F, (nao, nao), symmetric or Hermitian, hartree; or (2, nao, nao), α and β.
         overlap: S, (nao, nao).
         nelec: number of electrons, even; for α and β their two numbers. May be traced.
         ao_mask: (nao,) True where an AO is real; default: all.
@@ -41,14 +43,14 @@ def density_matrix(
 
     Returns:
         P, spin-summed, (nao, nao); with α and β the two densities (2, nao, nao), tr P_σ S = nelec_σ.
-        NaN where the gap is closed (below 1e-7 of the spectrum's width; not with `smearing`), and under jit where F is
-        not symmetric, S not positive definite, or the number of electrons odd or too large.
+        NaN where the gap is closed (below 1e-7 of the spectrum's width; not with `smearing`), and under jit where F or
+        S is not symmetric (Hermitian), S not positive definite, `smearing` not positive, or the number of electrons
+        odd, negative or too large.
 
     Raises:
         InputError: wrong shapes; known values that are bad in the sense above, a closed gap excepted.
     """
-    require_matrices(fock, overlap)
-    require_positive(overlap, ao_mask, threshold)
+    fock, overlap = checked_matrices(fock, overlap, ao_mask, threshold)
     require_electrons(fock, nelec, ao_mask)
     if smearing is None:
         return solutions(fock, overlap, nelec, ao_mask, threshold).density
@@ -70,10 +72,13 @@ def _smeared(
     electrons = 1.0 if fock.ndim == 3 else 2.0
     number = jnp.asarray(nelec) / electrons
     count = jnp.sum(real_orbitals(transformation))
+    sound = overlap_is_valid(overlap, ao_mask, threshold)
 
     def one_spin(fock: Array, number: Array) -> jax.Array:
         matrix = orthogonal_fock(fock, transformation, 100.0 * smearing)
-        valid = flag(is_symmetric(fock), number <= count).astype(fock.dtype)
-        return valid * electrons * (transformation @ fermi_matrix(matrix, number, smearing) @ transformation.T)
+        holds = (number <= count) & (number >= 0) & (number % 1 == 0) & (jnp.asarray(smearing) > 0)
+        valid = flag(is_hermitian(fock), sound, holds).astype(jnp.finfo(fock.dtype).dtype)
+        occupations = fermi_matrix(matrix, number, smearing)
+        return valid * electrons * (transformation @ occupations @ adjoint(transformation))
 
     return jax.vmap(one_spin)(fock, number) if fock.ndim == 3 else one_spin(fock, number)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
+from vpotjax._numerics import adjoint, inverse_cholesky, spectrum
 from vpotjax._typing import Array
-from vpotjax.electronic.frames import spectrum
 
 DOUBLINGS = 36  # from arguments below 2e-3, so that (ε − μ)/kT may reach 2e8
 BISECTIONS = 80
@@ -22,21 +22,22 @@ def fermi_matrix(matrix: Array, nocc: Array | int, temperature: Array | float) -
     """1/(1 + exp((A − μ)/kT)) with trace `nocc`, (n, n).
 
     Args:
-        matrix: A, (n, n), symmetric.
+        matrix: A, (n, n), symmetric or Hermitian.
         nocc: number of occupied orbitals.
         temperature: kT > 0, unit of A.
     """
     energies, vectors = spectrum(matrix)
-    diagonal = vectors.T @ matrix @ vectors
-    potential = _chemical_potential(energies, jnp.asarray(nocc, diagonal.dtype), stop_gradient(temperature))
+    diagonal = adjoint(vectors) @ matrix @ vectors
+    potential = _chemical_potential(energies, jnp.asarray(nocc, energies.dtype), stop_gradient(temperature))
     rounding = len(energies) * jnp.finfo(energies.dtype).eps
     for _ in range(2):  # Newton steps change nothing but derivatives, and make those right to the third order
         occupations = _fermi(diagonal, potential, temperature)
-        slope = (jnp.trace(occupations) - jnp.sum(occupations * occupations)) / temperature
+        number = jnp.real(jnp.trace(occupations))
+        slope = (number - jnp.real(jnp.sum(occupations * jnp.conj(occupations)))) / temperature
         slope = jnp.maximum(slope, rounding / temperature)  # a gap far above kT: μ has no influence
-        excess = jnp.trace(occupations) - nocc
+        excess = number - nocc
         potential = potential - (excess - stop_gradient(excess)) / slope
-    return vectors @ _fermi(diagonal, potential, temperature) @ vectors.T
+    return vectors @ _fermi(diagonal, potential, temperature) @ adjoint(vectors)
 
 
 def _fermi(matrix: jax.Array, potential: jax.Array, temperature: Array | float) -> jax.Array:
@@ -46,8 +47,9 @@ def _fermi(matrix: jax.Array, potential: jax.Array, temperature: Array | float) 
     tangent = argument @ (identity - square @ (identity - 0.4 * square) / 3)
 
     def double(tangent: jax.Array, _: None) -> tuple[jax.Array, None]:
-        result = 2 * jnp.linalg.solve(identity + tangent @ tangent, tangent)
-        return (result + result.T) / 2, None
+        factor = inverse_cholesky(identity + tangent @ tangent)
+        result = 2 * adjoint(factor) @ (factor @ tangent)
+        return (result + adjoint(result)) / 2, None
 
     tangent, _ = jax.lax.scan(double, tangent, None, length=DOUBLINGS)
     return (identity - tangent) / 2

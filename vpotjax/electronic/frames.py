@@ -1,9 +1,11 @@
 """Eigenvectors as frames of subspaces, with derivatives that are right to any order at degenerate levels.
 
 Inside a degenerate level, or inside the occupied space when only the density matters, the choice of eigenvectors is a
-gauge. A frame Y of such blocks follows a perturbation B = Yᵀ dA Y by dY = Y K, where K couples different blocks only:
+gauge. A frame Y of such blocks follows a perturbation B = Yᴴ dA Y by dY = Y K, where K couples different blocks only:
 
-    W K − K W = −B  between blocks,  W = Yᵀ A Y  (block diagonal).
+    W K − K W = −B  between blocks,  W = Yᴴ A Y  (block diagonal).
+
+A is symmetric, or Hermitian.
 
 The rule is covariant under rotations inside the blocks, so the derivatives of everything that does not depend on the
 gauge are exact, and those of higher order too, because W and Y are differentiated again. Only differences between
@@ -22,26 +24,21 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
+from vpotjax._numerics import adjoint, linear_solution
 from vpotjax._typing import Array
 
 
-def spectrum(matrix: Array) -> tuple[jax.Array, jax.Array]:
-    """Eigenvalues (n,) and eigenvectors (n, n) as constants; `frame` and `levels` give them their derivatives."""
-    energies, vectors = jnp.linalg.eigh(stop_gradient(matrix), symmetrize_input=False)
-    return energies, vectors
-
-
 def in_eigenbasis(matrix: Array, vectors: Array) -> jax.Array:
-    """Vᵀ A V, diagonal up to its derivatives, with the constants V of `spectrum`."""
-    return jnp.asarray(vectors.T @ (matrix @ vectors))
+    """Vᴴ A V, diagonal up to its derivatives, with the constants V of `spectrum`."""
+    return adjoint(vectors) @ (matrix @ vectors)
 
 
 @jax.custom_jvp
 def frame(matrix: jax.Array, perturbed: jax.Array, vectors: jax.Array, apart: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Eigenvectors Y that follow `matrix`, and W = Yᵀ A Y without elements between blocks.
+    """Eigenvectors Y that follow `matrix`, and W = Yᴴ A Y without elements between blocks.
 
     Args:
-        matrix: A, (n, n), symmetric.
+        matrix: A, (n, n), symmetric or Hermitian.
         perturbed: A from `in_eigenbasis`.
         vectors: of A, from `spectrum`.
         apart: (n, n) True where two eigenvectors belong to different blocks; symmetric.
@@ -55,7 +52,7 @@ def frame(matrix: jax.Array, perturbed: jax.Array, vectors: jax.Array, apart: ja
     # Y (1 + K/2) (1 − K/2)⁻¹ = 2 Y (1 − K/2)⁻¹ − Y, equal to Y exp(K) to second order
     half = jax.lax.custom_linear_solve(lambda z: z - z @ rotation / 2, vectors, solve, solve)
     mixing = coupling @ rotation
-    within = jnp.where(apart, 0.0, perturbed + (mixing + mixing.T) / 2)
+    within = jnp.where(apart, 0.0, perturbed + (mixing + adjoint(mixing)) / 2)
     return 2 * half - vectors, within
 
 
@@ -65,7 +62,7 @@ def _frame_jvp(
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     apart = primals[3]
     follower, within = frame(*primals)
-    perturbation = follower.T @ (tangents[0] @ follower)
+    perturbation = adjoint(follower) @ (tangents[0] @ follower)
     rotation = response(within, apart, -perturbation)
     return (follower, within), (follower @ rotation, jnp.where(apart, 0.0, perturbation))
 
@@ -77,13 +74,14 @@ def levels(matrix: jax.Array, perturbed: jax.Array, vectors: jax.Array, apart: j
     The derivative of a degenerate level is that of its vectors' diagonal: exact for symmetric functions of the level.
     """
     coupling = _coupling(perturbed, apart)
-    return jnp.diagonal(perturbed) + jnp.sum(coupling * response(perturbed, apart, coupling), axis=1)
+    second = jnp.sum(jnp.conj(coupling) * response(perturbed, apart, coupling), axis=1)
+    return jnp.real(jnp.diagonal(perturbed) + second)
 
 
 @levels.defjvp
 def _levels_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     follower, _ = frame(*primals)
-    return levels(*primals), jnp.sum(follower * (tangents[0] @ follower), axis=0)
+    return levels(*primals), jnp.real(jnp.sum(jnp.conj(follower) * (tangents[0] @ follower), axis=0))
 
 
 def _coupling(perturbed: jax.Array, apart: jax.Array) -> jax.Array:
@@ -102,7 +100,7 @@ def response(within: Array, apart: Array, right: Array, shift: Array | float | N
         right: (..., n, m).
         shift: see above.
     """
-    energies = stop_gradient(jnp.diagonal(within))
+    energies = jnp.real(stop_gradient(jnp.diagonal(within)))
     few = within[: apart.shape[1], : apart.shape[1]]
     difference = energies[:, None] - energies[None, : apart.shape[1]]
     factors = difference if shift is None else difference**2 + stop_gradient(shift)
@@ -116,7 +114,7 @@ def response(within: Array, apart: Array, right: Array, shift: Array | float | N
         result = commutator(inside) if shift is None else commutator(commutator(inside)) + shift * inside
         return result + z - inside
 
-    def solve(_: Callable[[jax.Array], jax.Array], b: jax.Array) -> jax.Array:
+    def solve(b: jax.Array) -> jax.Array:
         return b / factors
 
-    return jax.lax.custom_linear_solve(operator, jnp.where(apart, right, 0.0), solve, symmetric=True)
+    return linear_solution(operator, jnp.where(apart, right, 0.0), solve, solve)

@@ -20,7 +20,7 @@ def dipole(density: Array, position_integrals: Array, positions: Array, nuclear_
     """
     total = spin_summed(density)
     require_shape("position_integrals", position_integrals, (3, *total.shape))
-    electronic = jnp.einsum("xpq,qp->x", position_integrals, total)
+    electronic = jnp.real(jnp.einsum("xpq,qp->x", position_integrals, total))
     return jnp.einsum("a,ax->x", jnp.asarray(nuclear_charges, positions.dtype), positions) - electronic
 
 
@@ -39,7 +39,7 @@ def quadrupole(density: Array, second_moments: Array, positions: Array, nuclear_
     require_shape("second_moments", second_moments, (3, 3, *total.shape))
     charges = jnp.asarray(nuclear_charges, positions.dtype)
     moments = jnp.einsum("a,ax,ay->xy", charges, positions, positions)
-    moments = moments - jnp.einsum("xypq,qp->xy", second_moments, total)
+    moments = moments - jnp.real(jnp.einsum("xypq,qp->xy", second_moments, total))
     return (3 * moments - jnp.trace(moments) * jnp.eye(3, dtype=moments.dtype)) / 2
 
 

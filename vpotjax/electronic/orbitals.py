@@ -12,18 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vpotjax._guards import flag, is_hermitian, overlap_is_valid
+from vpotjax._numerics import adjoint, spectrum
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
-from vpotjax.electronic.frames import frame, in_eigenbasis, levels, spectrum
+from vpotjax.electronic.frames import frame, in_eigenbasis, levels
 from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser, real_orbitals
-from vpotjax.electronic.validation import (
-    flag,
-    is_symmetric,
-    require_electrons,
-    require_matrices,
-    require_occupied,
-    require_positive,
-)
+from vpotjax.electronic.spectrum import homo_lumo_gap
+from vpotjax.electronic.validation import checked_matrices, require_electrons, require_occupied
 
 CLOSED = {jnp.dtype("float64"): 1e-7, jnp.dtype("float32"): 1e-5}
 """A HOMO–LUMO gap below this part of the largest |ε| is rounding."""
@@ -37,12 +33,12 @@ class Orbitals:
     Attributes:
         unrestricted: α and β apart.
         max_occupied: no spin has more occupied orbitals; products over occupied orbitals are of this width.
-        mo_energies: ε, (nspin, nao), ascending, hartree; padding and dropped functions last.
+        mo_energies: ε, (nspin, nao), ascending, hartree; infinite for padding and dropped functions, last.
         mo_coefficients: C, (nspin, nao, nao), columns are MOs; zero for padding and dropped functions.
         spaces: like C, but only occupied and virtual spaces are defined; their derivatives need no gap but HOMO–LUMO.
         within: Fock matrices of the spaces, (nspin, nao, nao).
         occupied: (nspin, nao) True for occupied orbitals.
-        valid: (nspin,) 1, or NaN for a closed gap, a bad number of electrons, or F that is not symmetric.
+        valid: (nspin,) 1, or NaN for a closed gap, a bad number of electrons, or F or S that are not Hermitian.
     """
 
     unrestricted: bool = static_field()
@@ -65,7 +61,7 @@ class Orbitals:
         few = slice(self.max_occupied)
         occupied = self.spaces[:, :, few] * self.occupied[:, None, few]
         factor = self.electrons_per_orbital * jnp.asarray(self.valid)
-        density = factor[:, None, None] * (occupied @ jnp.swapaxes(self.spaces[:, :, few], 1, 2))
+        density = factor[:, None, None] * (occupied @ adjoint(self.spaces[:, :, few]))
         return density if self.unrestricted else density[0]
 
 
@@ -81,7 +77,7 @@ def orbitals(
     """Orbitals for several observables at the price of one eigenproblem; see `eigh` and `density_matrix`.
 
     Args:
-        fock: F, (nao, nao), symmetric, hartree; or (2, nao, nao), α and β.
+        fock: F, (nao, nao), symmetric or Hermitian, hartree; or (2, nao, nao), α and β.
         overlap: S, (nao, nao).
         nelec: number of electrons, even; for α and β their two numbers. May be traced.
         ao_mask: (nao,) True where an AO is real; default: all.
@@ -92,8 +88,7 @@ def orbitals(
     Raises:
         InputError: as `density_matrix`; `max_occupied` is not between 1 and nao.
     """
-    require_matrices(fock, overlap)
-    require_positive(overlap, ao_mask, threshold)
+    fock, overlap = checked_matrices(fock, overlap, ao_mask, threshold)
     require_electrons(fock, nelec, ao_mask)
     require_occupied(max_occupied, overlap)
     return solutions(fock, overlap, nelec, ao_mask, threshold, max_occupied)
@@ -113,32 +108,33 @@ def solutions(
     transformation = orthogonaliser(overlap, ao_mask, threshold)
     count = jnp.sum(real_orbitals(transformation))
     channels, nocc, whole = spin_channels(fock, nelec)
+    sound = overlap_is_valid(overlap, ao_mask, threshold)
 
     def one_spin(fock: Array, nocc: Array) -> tuple[Any, ...]:
         matrix = orthogonal_fock(fock, transformation)
         energies, vectors = spectrum(matrix)
         constants = matrix, in_eigenbasis(matrix, vectors), vectors
         occupied = jnp.arange(len(energies)) < nocc
-        gap = jnp.min(jnp.where(occupied, jnp.inf, energies)) - jnp.max(jnp.where(occupied, energies, -jnp.inf))
+        gap = homo_lumo_gap(energies, 2 * nocc)
         is_open = (gap > CLOSED[energies.dtype] * jnp.max(jnp.abs(energies))) | (nocc == 0) | (nocc == count)
         apart = jnp.abs(energies[:, None] - energies[None, :]) > DEGENERATE
         follower, within = frame(*constants, occupied[:, None] != occupied[None, :])
-        symmetric = flag(is_symmetric(fock)).astype(fock.dtype)
+        symmetric = flag(is_hermitian(fock), sound).astype(energies.dtype)
         return (
-            symmetric * levels(*constants, apart),
+            symmetric * jnp.where(jnp.arange(len(energies)) < count, levels(*constants, apart), jnp.inf),
             symmetric * (transformation @ frame(*constants, apart)[0]),
             transformation @ follower,
             within,
             occupied,
-            flag(symmetric == 1, is_open, nocc <= jnp.minimum(count, most), whole).astype(fock.dtype),
+            flag(symmetric == 1, is_open, nocc <= jnp.minimum(count, most), whole).astype(energies.dtype),
         )
 
     return Orbitals(fock.ndim == 3, most, *jax.vmap(one_spin)(channels, nocc))
 
 
 def spin_channels(fock: Array, nelec: Array | int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Fock matrices (nspin, nao, nao), numbers of occupied orbitals (nspin,), and whether they are whole."""
+    """Fock matrices (nspin, nao, nao), occupied orbitals (nspin,), and whether those are whole numbers from 0."""
     electrons, channels = jnp.asarray(nelec), jnp.asarray(fock)
     if fock.ndim == 3:
-        return channels, electrons, jnp.array(True)
-    return channels[None], electrons[None] // 2, electrons % 2 == 0
+        return channels, electrons, jnp.all((electrons % 1 == 0) & (electrons >= 0))
+    return channels[None], electrons[None] // 2, (electrons % 2 == 0) & (electrons >= 0)

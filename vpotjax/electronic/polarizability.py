@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from vpotjax._checks import InputError, require_shape
+from vpotjax._numerics import adjoint
 from vpotjax._typing import Array
 from vpotjax.electronic.frames import response
 from vpotjax.electronic.orbitals import Orbitals, solutions
-from vpotjax.electronic.validation import require_electrons, require_matrices, require_occupied, require_positive
+from vpotjax.electronic.validation import checked_matrices, require_electrons, require_occupied
 
 
 def polarizability(
@@ -32,9 +33,9 @@ def polarizability(
     small denominators; with α and β the factor is 2 for each spin.
 
     Args:
-        fock: F, (nao, nao), symmetric, hartree; or (2, nao, nao), α and β.
+        fock: F, (nao, nao), symmetric or Hermitian, hartree; or (2, nao, nao), α and β.
         overlap: S, (nao, nao).
-        position_integrals: r, (3, nao, nao), bohr; the origin does not matter.
+        position_integrals: r, (3, nao, nao), symmetric or Hermitian, bohr; the origin does not matter.
         nelec: number of electrons, even; for α and β their two numbers. May be traced.
         ao_mask: (nao,) True where an AO is real; default: all.
         frequency: ω in hartree, may be traced; at a real frequency above the gap the sum has poles, without damping.
@@ -47,9 +48,8 @@ def polarizability(
     Raises:
         InputError: as `density_matrix`; `imaginary` without a frequency.
     """
-    require_matrices(fock, overlap)
+    fock, overlap = checked_matrices(fock, overlap, ao_mask, threshold)
     require_shape("position_integrals", position_integrals, (3, *overlap.shape))
-    require_positive(overlap, ao_mask, threshold)
     require_electrons(fock, nelec, ao_mask)
     if imaginary and frequency is None:
         raise InputError("imaginary is True, but frequency is None; give the frequency in hartree.")
@@ -76,12 +76,12 @@ def polarizability_of(
 
     def one_spin(spaces: Array, within: Array, occupied: Array, valid: Array) -> jax.Array:
         virtual_occupied = ~occupied[:, None] & occupied[None, few]
-        position = spaces.T @ (position_integrals @ spaces[:, few])
+        position = adjoint(spaces) @ (position_integrals @ spaces[:, few])
         position = jnp.where(virtual_occupied, position, 0.0)
         amplitudes = response(within, virtual_occupied, position, shift)
         if shift is not None:
             amplitudes = within @ amplitudes - amplitudes @ within[few, few]
-        alpha = jnp.einsum("xai,yai->xy", position, amplitudes)
+        alpha = jnp.real(jnp.einsum("xai,yai->xy", jnp.conj(position), amplitudes))
         return jnp.asarray(valid * (alpha + alpha.T) / 2)
 
     per_spin = jax.vmap(one_spin)(orbitals.spaces, orbitals.within, orbitals.occupied, orbitals.valid)

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from vpotjax._numerics import unit_padding
+from vpotjax._guards import flag, is_hermitian, overlap_is_valid
+from vpotjax._numerics import adjoint, unit_padding
 from vpotjax._typing import Array
 from vpotjax.electronic.orbitals import spin_channels
-from vpotjax.electronic.validation import flag, is_symmetric, require_electrons, require_matrices
+from vpotjax.electronic.validation import checked_matrices, require_electrons
 
 
 def purified_density_matrix(
@@ -41,9 +42,9 @@ def purified_density_matrix(
         As `density_matrix`; NaN also where the steps did not suffice.
 
     Raises:
-        InputError: wrong shapes; F that is known not to be symmetric, a bad number of electrons.
+        InputError: as `density_matrix`.
     """
-    require_matrices(fock, overlap)
+    fock, overlap = checked_matrices(fock, overlap, ao_mask)
     require_electrons(fock, nelec, ao_mask)
     return _purified(fock, overlap, nelec, ao_mask, root_steps, steps)
 
@@ -54,13 +55,14 @@ def _purified(
 ) -> jax.Array:
     channels, nocc, whole = spin_channels(fock, nelec)
     root, orthonormal = _inverse_root(unit_padding(overlap, ao_mask), root_steps)
+    sound = overlap_is_valid(overlap, ao_mask, None)  # positive where the iteration converges
     real = jnp.ones(fock.shape[-1], bool) if ao_mask is None else jnp.asarray(ao_mask)
 
     def one_spin(fock: Array, nocc: Array) -> jax.Array:
         matrix = root @ (unit_padding(fock, ao_mask) * (real[:, None] & real[None, :])) @ root
-        projector, idempotent = _projector((matrix + matrix.T) / 2, nocc, real, steps)
-        valid = flag(orthonormal, idempotent, is_symmetric(fock), whole, nocc <= jnp.sum(real)).astype(fock.dtype)
-        return jnp.asarray(valid * (root @ projector @ root))
+        projector, idempotent = _projector((matrix + adjoint(matrix)) / 2, nocc, real, steps)
+        valid = flag(orthonormal, idempotent, is_hermitian(fock), sound, whole, nocc <= jnp.sum(real))
+        return valid.astype(jnp.finfo(fock.dtype).dtype) * (root @ projector @ root)
 
     density = jnp.asarray((1 if fock.ndim == 3 else 2) * jax.vmap(one_spin)(channels, nocc))
     return density if fock.ndim == 3 else density[0]
@@ -81,14 +83,14 @@ def _inverse_root(overlap: Array, steps: int) -> tuple[jax.Array, jax.Array]:
         return (root @ correction, correction @ inverse), None
 
     (_, inverse), _ = jax.lax.scan(step, (jnp.asarray(overlap / scale), identity), None, length=steps)
-    inverse = (inverse + inverse.T) / 2 / jnp.sqrt(scale)
+    inverse = (inverse + adjoint(inverse)) / 2 / jnp.sqrt(scale)
     error = jnp.max(jnp.abs(inverse @ overlap @ inverse - identity))
     return inverse, _converged(error)
 
 
 def _projector(matrix: jax.Array, nocc: Array, real: Array, steps: int) -> tuple[jax.Array, jax.Array]:
     """Projector on the lowest `nocc` eigenvectors of the real part, and whether it is one."""
-    diagonal = jnp.diagonal(matrix)
+    diagonal = jnp.real(jnp.diagonal(matrix))
     radius = jnp.sum(jnp.abs(matrix), axis=1) - jnp.abs(diagonal)
     top = stop_gradient(jnp.max(jnp.where(real, diagonal + radius, -jnp.inf)))
     bottom = stop_gradient(jnp.min(jnp.where(real, diagonal - radius, jnp.inf)))
@@ -96,11 +98,11 @@ def _projector(matrix: jax.Array, nocc: Array, real: Array, steps: int) -> tuple
 
     def step(projector: jax.Array, _: None) -> tuple[jax.Array, None]:
         square = projector @ projector
-        trace, trace_square = jnp.trace(projector), jnp.trace(square)
+        trace, trace_square = jnp.real(jnp.trace(projector)), jnp.real(jnp.trace(square))
         contract = jnp.abs(trace_square - nocc) < jnp.abs(2 * trace - trace_square - nocc)
         return jnp.where(contract, square, 2 * projector - square), None
 
     projector, _ = jax.lax.scan(step, start, None, length=steps)
-    projector = (projector + projector.T) / 2
-    error = jnp.max(jnp.abs(projector @ projector - projector)) + jnp.abs(jnp.trace(projector) - nocc)
+    projector = (projector + adjoint(projector)) / 2
+    error = jnp.max(jnp.abs(projector @ projector - projector)) + jnp.abs(jnp.real(jnp.trace(projector)) - nocc)
     return projector, _converged(error)

@@ -12,5 +12,5 @@ Memory: pairs of primitives are handled in chunks (`shell_pairs.lanes`), in grad
 primitives) × (Cartesian components) are kept whole.
 
 Checks: wrong shapes raise InputError always; positions that are not finite, and two nuclei at one place, where the
-positions have values. Under jit NaN positions give NaN, and coincident nuclei the finite integrals that they define.
+positions have values. Under jit both give NaN.
 """

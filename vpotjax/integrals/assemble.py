@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax._guards import flag, positions_are_valid
 from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
@@ -54,7 +55,8 @@ def symmetric_matrices(
             )
             blocks[j, i] = blocks[i, j] if i == j else exchange * jnp.swapaxes(blocks[i, j], 1, 2)
     matrices = _in_ao_order(blocks, basis, basis)
-    return matrices if pairs is None else matrices * jnp.where(pairs.overflow, jnp.nan, 1.0).astype(matrices.dtype)
+    complete = jnp.array(True) if pairs is None else ~pairs.overflow
+    return matrices * flag(complete, positions_are_valid(basis.numbers, positions)).astype(matrices.dtype)
 
 
 @functools.partial(jax.jit, static_argnames="operator")
@@ -76,7 +78,7 @@ def _check_lists(basis: Basis, pairs: PairLists) -> None:
 
 def rectangular_matrices(integrand: Integrand, bases: tuple[Basis, Basis], positions: tuple[Array, Array]) -> jax.Array:
     """(components, nao_a, nao_b) between two bases."""
-    first, second = (floating(p) for p in positions)
+    centres_of = first, second = tuple(floating(p) for p in positions)
     dtype = jnp.result_type(first, second)
     centres = (first.T.astype(dtype), second.T.astype(dtype))
     cartesian = (bases[0].cartesian, bases[1].cartesian)
@@ -85,7 +87,8 @@ def rectangular_matrices(integrand: Integrand, bases: tuple[Basis, Basis], posit
         for i, a in enumerate(bases[0].shells)
         for j, b in enumerate(bases[1].shells)
     }
-    return _in_ao_order(blocks, *bases)
+    apart = flag(*(positions_are_valid(basis.numbers, r) for basis, r in zip(bases, centres_of, strict=True)))
+    return _in_ao_order(blocks, *bases) * apart.astype(dtype)
 
 
 def _in_ao_order(blocks: dict[tuple[int, int], jax.Array], row_basis: Basis, column_basis: Basis) -> jax.Array:

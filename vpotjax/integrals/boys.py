@@ -100,7 +100,7 @@ def _highest(order: int, argument: jax.Array) -> tuple[jax.Array, jax.Array]:
     near = _polynomial(_near_coefficients(order), jnp.minimum(argument, switch) * (2 / switch) - 1)
     if order > WEIGHTED_ABOVE:
         near = near * jnp.exp(-0.5 * argument)
-    beyond = jnp.maximum(argument, switch)
+    beyond = jnp.maximum(argument, 0.99 * switch)  # not `switch`: a maximum of equals passes on half a derivative
     root_inverse = jax.lax.rsqrt(beyond)
     root = beyond * root_inverse
     start, scale = _far_range(order)

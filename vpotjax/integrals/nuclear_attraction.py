@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError, is_concrete, require_shape
+from vpotjax._guards import flag
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import charges as charge_sums
@@ -100,7 +101,8 @@ def screened_potential(basis: Basis, positions: Array, *, pairs: PairLists | Non
 
     The screening is a sum of Gaussian charges per atom (Lehtola, Visscher, Engel 2020, doi:10.1063/5.0004046, the fit
     "sap_grasp_small" of basis-set-exchange). With the kinetic energy it is a Fock matrix that needs no density
-    (Lehtola 2019, doi:10.1021/acs.jctc.8b01089). All-electron bases only.
+    (Lehtola 2019, doi:10.1021/acs.jctc.8b01089). All-electron bases only: the fits hold the potential of all electrons
+    together, from which that of a core, which an effective core potential replaces, cannot be told apart.
 
     Args:
         basis: from `load_basis`.
@@ -114,17 +116,26 @@ def screened_potential(basis: Basis, positions: Array, *, pairs: PairLists | Non
     known = is_concrete(basis.nuclear_charges, basis.numbers)
     if known and np.any(np.asarray(basis.nuclear_charges) != np.asarray(basis.numbers)):
         raise InputError(
-            "basis has effective core potentials, but all electrons would screen; use an all-electron basis."
+            f"basis has the nuclear charges {np.asarray(basis.nuclear_charges).tolist()} for the elements "
+            f"{np.asarray(basis.numbers).tolist()} (effective core potentials?), but all electrons of the free atoms "
+            "would screen; use an all-electron basis."
         )
+    whole = flag(jnp.asarray(basis.nuclear_charges) == jnp.asarray(basis.numbers))
     charges, exponents = jnp.asarray(basis.screening_charges), jnp.asarray(basis.screening_exponents)
     centres = jnp.repeat(jnp.asarray(positions), charges.shape[-1], axis=0)
     screening = _potential(basis, positions, centres, charges.ravel(), exponents.ravel(), None, pairs)
-    return external_potential(basis, positions, pairs=pairs) + screening
+    total = external_potential(basis, positions, pairs=pairs) + screening
+    return total * whole.astype(total.dtype)
 
 
 def _require_positive(name: str, values: Array, fix: str) -> None:
     if is_concrete(values) and np.any(~(np.asarray(values) > 0)):
         raise InputError(f"{name} is {np.asarray(values).tolist()}, expected positive numbers; {fix}.")
+
+
+def _positive(values: Array, dtype: jnp.dtype) -> jax.Array:
+    """NaN where values are not positive."""
+    return jnp.where(jnp.asarray(values) > 0, jnp.asarray(values, dtype), jnp.nan)
 
 
 @jax.jit
@@ -140,8 +151,8 @@ def _potential(
     positions = floating(positions)
     centres, charges = jnp.asarray(centres, positions.dtype), jnp.asarray(charges, positions.dtype)
     # 1/α + 1/ω²: erf(ω r)/r is the potential of a Gaussian charge, and Gaussians convolve to Gaussians.
-    widths = jnp.zeros_like(charges) if exponents is None else 1 / jnp.asarray(exponents, positions.dtype)
-    widths = widths if omega is None else widths + 1 / jnp.asarray(omega, positions.dtype) ** 2
+    widths = jnp.zeros_like(charges) if exponents is None else 1 / _positive(exponents, positions.dtype)
+    widths = widths if omega is None else widths + 1 / _positive(omega, positions.dtype) ** 2
     integrand = functools.partial(charge_sums.integrals, centres, charges, widths)
     return symmetric_matrices(integrand, basis, positions, pairs)[0]
 

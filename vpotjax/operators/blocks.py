@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError, is_concrete
+from vpotjax._guards import flag
 from vpotjax._typing import Array
 from vpotjax.basis import Basis, ShellList, element_basis
 from vpotjax.operators.angular import clebsch_gordan
@@ -80,11 +81,19 @@ def ao_slots(basis: Basis, layout: ShellLayout) -> jax.Array:
     return jnp.where(jnp.asarray(basis.ao_mask), slot + jnp.asarray(basis.ao_m), basis.natm * layout.width)
 
 
+def _fits(basis: Basis, layout: ShellLayout) -> jax.Array:
+    """A factor: NaN where the basis has shells that the layout lacks."""
+    l, counts = jnp.asarray(basis.ao_l), jnp.asarray(layout.counts)
+    room = jnp.where(l < len(counts), counts[jnp.clip(l, 0, len(counts) - 1)], 0)
+    return flag((jnp.asarray(basis.ao_shell) < room) | ~jnp.asarray(basis.ao_mask))
+
+
 def atom_pair_blocks(matrix: Array, basis: Basis, layout: ShellLayout) -> jax.Array:
     """(..., nao, nao) → (..., natm, natm, width, width); missing slots are zero."""
     natm, width, slot = basis.natm, layout.width, ao_slots(basis, layout)
     source = jnp.full(natm * width + 1, basis.nao).at[slot].set(jnp.arange(basis.nao))[:-1]  # nao where a slot is empty
     padded = jnp.pad(matrix, [(0, 0)] * (matrix.ndim - 2) + [(0, 1), (0, 1)])
+    padded = padded * _fits(basis, layout).astype(padded.dtype)
     blocks = padded[..., source[:, None], source[None, :]]
     return jnp.swapaxes(blocks.reshape(*matrix.shape[:-2], natm, width, natm, width), -3, -2)
 
@@ -94,7 +103,7 @@ def ao_matrix(blocks: Array, basis: Basis, layout: ShellLayout) -> jax.Array:
     slot = ao_slots(basis, layout)
     size = basis.natm * layout.width
     flat = jnp.pad(jnp.swapaxes(blocks, 1, 2).reshape(size, size), ((0, 1), (0, 1)))
-    return flat[slot[:, None], slot[None, :]]
+    return flat[slot[:, None], slot[None, :]] * _fits(basis, layout).astype(flat.dtype)
 
 
 @functools.cache

@@ -62,6 +62,11 @@ def matrix_count(names: Sequence[str], order: int) -> int:
     return sum(order if name in POTENTIALS else 1 for name in names)
 
 
+def known_elements(numbers: Array, species: Sequence[int]) -> jax.Array:
+    """() True where all atomic numbers, 0 for padding, are among `species`."""
+    return jnp.all(jnp.any(jnp.asarray(numbers)[:, None] == jnp.array([0, *species]), axis=1))
+
+
 def pair_types(numbers: Array, species: Sequence[int]) -> jax.Array:
     """(natm, natm) kind of each ordered pair of atoms: on site by species, off site by both; −1 where one is padding.
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from vpotjax._checks import InputError
-from vpotjax._numerics import inverse_square_root, unit_padding
+from vpotjax._checks import InputError, require_shape
+from vpotjax._guards import flag, floating_array, is_hermitian, overlap_is_valid, require_hermitian, require_positive
+from vpotjax._numerics import adjoint, inverse_cholesky, inverse_square_root, unit_padding
 from vpotjax._typing import Array
 
 KINDS = ("raw", "metric", "lowdin", "rational")
@@ -43,13 +44,26 @@ def potential_powers(
         ao_mask: (nao,) True where an AO is real; default: all.
 
     Raises:
-        InputError: unknown kind or order < 1.
+        InputError: unknown kind or order < 1; matrices of other shapes; known ones that are not symmetric, S that is
+            not positive definite (NaN where they are traced).
+
+    Warns:
+        PrecisionWarning: S is known and nearly singular.
     """
     check_power(order, kind)
-    first = step = potential
+    potential, overlap = floating_array("potential", potential), floating_array("overlap", overlap)
+    require_shape("potential", potential, (None, None))
+    require_shape("overlap", overlap, potential.shape)
+    require_hermitian("potential", "V", potential)
+    valid = is_hermitian(potential)
+    if kind != "raw":
+        require_hermitian("overlap", "S", overlap)
+        require_positive(overlap, ao_mask)
+        valid = valid & overlap_is_valid(overlap, ao_mask, None)
+    first = step = potential = potential * flag(valid).astype(potential.dtype)
     if kind == "metric":
-        factor = jnp.linalg.cholesky(unit_padding(overlap, ao_mask))
-        step = jax.scipy.linalg.cho_solve((factor, True), potential)
+        inverse = inverse_cholesky(unit_padding(overlap, ao_mask))
+        step = adjoint(inverse) @ (inverse @ potential)
     elif kind in ("lowdin", "rational"):
         first = step = lowdin(potential, overlap, ao_mask)
     if kind == "rational":
@@ -72,6 +86,6 @@ def _resolvents(potential: Array, order: int, ao_mask: Array | None) -> jax.Arra
     real = 1.0 if ao_mask is None else (ao_mask[:, None] & ao_mask[None, :]).astype(potential.dtype)
     results = []
     for k in range(1, order + 1):
-        inverse = jnp.linalg.inv(identity - potential / 4.0**k)
-        results.append(real * (inverse + inverse.T) / 2)
+        factor = inverse_cholesky(identity - potential / 4.0**k)  # positive definite, as V has no positive eigenvalue
+        results.append(real * (factor.T @ factor))
     return jnp.stack(results)

@@ -74,22 +74,34 @@ def _checked_fock(sample: Sample, overlap: np.ndarray, config: ModelConfig) -> n
     """F in the package's order, once the stored overlap has shown in which order the file is."""
     labels = sample.labels[config.orbital_basis]
     size = len(labels["overlap"])
-    shells = load_basis(config.orbital_basis, sample.molecule.numbers).shell_angular_momenta()
+    basis = load_basis(config.orbital_basis, sample.molecule.numbers)
+    shells, atoms = basis.shell_angular_momenta(), basis.shell_atoms()
     try:
-        order = matching_ao_order(labels["overlap"], overlap[:size, :size], shells)
+        order = matching_ao_order(labels["overlap"], overlap[:size, :size], shells, atoms)
     except InputError as error:
         raise InputError(f"sample {sample.name!r}: {error}") from None
     return reorder_ao(labels["fock"], shells, order, "pyscf")
 
 
 def _targets(samples: Sequence[Sample], basis: str, small_basis: str, nao: int) -> Targets:
-    counts = [s.labels[small_basis]["mo_energies"].size for s in samples]
-    levels = [s.labels[basis]["mo_energies"][:n] for s, n in zip(samples, counts, strict=True)]
+    levels, masks = np.zeros((len(samples), nao)), np.zeros((len(samples), nao), bool)
+    electrons = np.zeros(len(samples), int)
+    for i, sample in enumerate(samples):
+        small, large = (_electrons(sample, name) for name in (small_basis, basis))
+        own, labels = sample.labels[small_basis]["mo_energies"].size, sample.labels[basis]["mo_energies"]
+        partner = np.arange(own) + (large - small) // 2  # the same level counted from the HOMO
+        masks[i, :own] = (partner >= 0) & (partner < len(labels))
+        levels[i, :own][masks[i, :own]] = labels[partner[masks[i, :own]]]
+        electrons[i] = small
     return Targets(
-        mo_energies=pad_arrays(levels, (nao,)),
-        level_mask=np.arange(nao)[None, :] < np.array(counts)[:, None],
+        mo_energies=levels,
+        level_mask=masks,
         dipole=np.stack([s.labels[basis]["dipole"] for s in samples]),
         polarizability=np.stack([s.labels[basis]["polarizability"] for s in samples]),
         natm=np.array([s.molecule.natm for s in samples]),
-        nelec=np.array([s.molecule.nelec for s in samples]),
+        nelec=electrons,
     )
+
+
+def _electrons(sample: Sample, basis: str) -> int:
+    return int(sample.molecule.nelec(load_basis(basis, sample.molecule.numbers)))

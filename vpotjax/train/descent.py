@@ -17,7 +17,7 @@ from vpotjax._checks import InputError
 def require_positive_settings(settings: Any, names: tuple[str, ...]) -> None:
     """Raise InputError unless the named fields are positive."""
     for name in names:
-        if getattr(settings, name) <= 0:
+        if not 0 < getattr(settings, name) < float("inf"):
             raise InputError(f"{name} is {getattr(settings, name)}; give a positive number.")
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vpotjax._checks import InputError
 from vpotjax._typing import Array
 from vpotjax.batching import map_arrays
 from vpotjax.electronic.comparison import fock_with_levels
@@ -63,6 +64,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require_positive_settings(self, ("steps", "batch_size", "learning_rate", "noise", "evaluations"))
+        for name in ("mo_energies", "gap", "dipole", "polarizability", "seed"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; give 0 or a positive number.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +95,11 @@ def direct_fit(
     fit = matrix_ridge(train, validation, config, settings)
     both, held_out = _joined(fit.train, fit.validation)
     aligned = jax.jit(jax.vmap(fock_with_levels))(
-        both.fock, both.prepared.overlap, both.targets.mo_energies, both.prepared.basis.ao_mask
+        both.fock,
+        both.prepared.overlap,
+        both.targets.mo_energies,
+        both.prepared.basis.ao_mask,
+        both.targets.level_mask,
     )
     start, _ = _ridge_parameters(fit.model.params, both, aligned, held_out, config)
     return dataclasses.replace(fit, start=start)

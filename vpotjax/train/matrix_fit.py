@@ -33,7 +33,7 @@ class MatrixTrainConfig(DescentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alignment < 0:
+        if not 0 <= self.alignment < float("inf"):
             raise InputError(f"alignment is {self.alignment}; give 0 or a positive number.")
 
 

@@ -36,7 +36,7 @@ def error_rows(errors: Mapping[str, ObservableErrors], baseline: str) -> list[di
         {
             "model": name,
             **asdict(values),
-            **{f"{key}_fraction": value / base[key] for key, value in asdict(values).items()},
+            **{f"{key}_fraction": value / (base[key] or float("nan")) for key, value in asdict(values).items()},
         }
         for name, values in errors.items()
     ]
@@ -99,28 +99,50 @@ def _decorate(axes: Axes, reference: np.ndarray, label: str) -> None:
     axes.legend(frameon=False)
 
 
-def prediction_text(molecule: Molecule, mo_energies: np.ndarray, dipole: np.ndarray, polarizability: np.ndarray) -> str:
-    """ε around the gap, μ and α of one molecule, to print.
+def prediction_text(molecule: Molecule, nelec: int, predicted: Observables) -> str:
+    """ε around the gap, μ and α of one molecule, to print; what cannot be given is named with the reason.
 
     Args:
         molecule: that was predicted.
-        mo_energies: (nmo,) real levels only, hartree.
-        dipole: (3,), e·bohr.
-        polarizability: (3, 3), bohr³, uncoupled.
+        nelec: electrons that the model's basis holds.
+        predicted: of that molecule, without batch axis.
     """
-    nocc, count = molecule.nelec // 2, len(mo_energies)
+    energies = np.asarray(predicted.mo_energies)
+    energies = energies[~np.isposinf(energies)]  # without padding
+    nocc = nelec // 2
     lines = [f"{molecule.formula}: {molecule.natm} atoms, charge {molecule.charge}, {nocc} occupied orbitals"]
+    if not np.isfinite(energies).all():
+        return "\n".join(
+            [*lines, "  no prediction: the Fock matrix is not finite, so the model cannot describe this one"]
+        )
     lines.append("  orbital energies (eV)")
-    for i in range(max(0, nocc - 4), min(count, nocc + 4)):
+    for i in range(max(0, nocc - 4), min(len(energies), nocc + 4)):
         name, offset = ("HOMO", i - nocc + 1) if i < nocc else ("LUMO", i - nocc)
-        lines.append(f"    {name}{f'{offset:+d}' if offset else '':4s} {mo_energies[i] * HARTREE_TO_EV:10.3f}")
-    if nocc < count:
-        lines.append(f"  gap {(mo_energies[nocc] - mo_energies[nocc - 1]) * HARTREE_TO_EV:.3f} eV")
+        lines.append(f"    {name}{f'{offset:+d}' if offset else '':4s} {energies[i] * HARTREE_TO_EV:10.3f}")
+    gap = float(predicted.homo_lumo_gap)
+    missing = "without electrons" if not nocc else "no virtual orbital in this basis"
+    lines.append(f"  no gap: {missing}" if np.isnan(gap) else f"  gap {gap * HARTREE_TO_EV:.3f} eV")
+    return "\n".join(
+        [*lines, *_response_lines(molecule, np.asarray(predicted.dipole), np.asarray(predicted.polarizability))]
+    )
+
+
+def _response_lines(molecule: Molecule, dipole: np.ndarray, polarizability: np.ndarray) -> list[str]:
+    """Dipole and polarizability; the dipole of an ion depends on the origin, so that is moved and named."""
+    if np.isnan(dipole).any():
+        return ["  dipole and polarizability: undefined, HOMO and LUMO have the same energy"]
+    about = ""
+    if molecule.charge:
+        numbers = np.asarray(molecule.numbers, float)
+        centre = numbers @ np.asarray(molecule.positions) / numbers.sum()
+        dipole = dipole - molecule.charge * centre
+        about = " about the centre of nuclear charge"
     norm = float(np.linalg.norm(dipole))
-    lines.append(f"  dipole (e·bohr) {_numbers(dipole)}, norm {norm:.4f} = {norm * EBOHR_TO_DEBYE:.4f} debye")
-    lines.append(f"  uncoupled polarizability (bohr³), isotropic {np.trace(polarizability) / 3:.3f}")
-    lines += [f"    {_numbers(row)}" for row in polarizability]
-    return "\n".join(lines)
+    return [
+        f"  dipole{about} (e·bohr) {_numbers(dipole)}, norm {norm:.4f} = {norm * EBOHR_TO_DEBYE:.4f} debye",
+        f"  uncoupled polarizability (bohr³), isotropic {np.trace(polarizability) / 3:.3f}",
+        *(f"    {_numbers(row)}" for row in polarizability),
+    ]
 
 
 def _numbers(values: np.ndarray) -> str:

@@ -1,0 +1,88 @@
+"""Does one of 300 batched training steps and 300 chains wait for ever, in fresh processes without any variable set?
+
+    python -m benchmarks.stress            ten processes, a line for each
+    python -m benchmarks.stress once       one, in this process
+
+Several batched factorisations or triangular solves of jaxlib at once wait for threads of the pool that they occupy
+(jaxlib 0.10.2 on two cores: `vmap` over four Cholesky factorisations stops at the first call). The package calls LAPACK
+with one matrix at a time on CPUs; its steps are vmapped here, which is what nested the calls.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+VARIABLES = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS")
+COUNT, PROCESSES, PATIENCE = 300, 10, 600.0  # calls of each kind, processes, seconds for one
+
+
+def once() -> None:
+    """Training steps with metric and Löwdin powers and both spaces of the eigenproblem, and the chain, all vmapped."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from vpotjax.batching import batch_shape
+    from vpotjax.io.dataset import embedded_dataset_path, read_dataset
+    from vpotjax.losses import variance_weights
+    from vpotjax.model import ModelConfig, network
+    from vpotjax.train.data import training_arrays
+    from vpotjax.train.fit import TrainConfig, _network_inputs, direct_fit, mean_loss
+
+    jax.config.update("jax_enable_x64", True)
+    dataset = read_dataset(embedded_dataset_path())
+    parts = {
+        name: [s for s in dataset.split(name) if s.molecule.natm <= 6][:size]
+        for name, size in (("train", 16), ("validation", 5))
+    }
+    species = tuple(sorted({int(z) for part in parts.values() for s in part for z in s.molecule.numbers}))
+    config = ModelConfig(
+        species,
+        potential_basis="6-31g",
+        power_order=2,
+        power_kinds=("metric",),
+        members=1,
+        frame="lowdin",
+        baseline="sap",
+    )
+    large = str(dataset.attributes["large_basis"])
+    shape = batch_shape(config.batch([s.molecule for part in parts.values() for s in part]))
+    arrays = {name: training_arrays(part, config, large, shape) for name, part in parts.items()}
+    fit = direct_fit(arrays["train"], arrays["validation"], config, TrainConfig())
+    weights, module = variance_weights(fit.train.targets), network(config)
+    inputs, params = _network_inputs(fit.train, "metric"), fit.start["metric-0"]
+
+    @jax.jit
+    def step(params):
+        loss, gradient = jax.value_and_grad(lambda p: mean_loss(module, p, config, inputs, weights))(params)
+        return loss, jax.tree.map(lambda p, g: p - 1e-9 * jnp.nan_to_num(g), params, gradient)
+
+    batch = jax.tree.map(jnp.asarray, config.batch([s.molecule for s in parts["train"]]))
+    chain = jax.jit(jax.vmap(fit.model))
+    for _ in range(COUNT):
+        loss, params = step(params)
+        observables = jax.block_until_ready(chain(batch))
+    assert np.isfinite(float(loss))
+    assert np.isfinite(observables.homo_lumo_gap).all()
+
+
+def main() -> None:
+    """A line for each process."""
+    environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
+    for number in range(PROCESSES):
+        start = time.perf_counter()
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.stress", "once"], env=environment, timeout=PATIENCE, check=True
+            )
+        except subprocess.TimeoutExpired:
+            print(f"process {number}: WAITS, ended after {PATIENCE:.0f} s", flush=True)
+            sys.exit(1)
+        print(f"process {number}: {COUNT} steps and {COUNT} chains in {time.perf_counter() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    once() if sys.argv[1:] == ["once"] else main()

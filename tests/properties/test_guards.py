@@ -1,0 +1,273 @@
+"""What raises where values are known gives NaN where they are traced: one table of guards, each in both modes.
+
+Each row: what is checked, a function of one array (or number), a good value, bad ones, and the message for known ones.
+The functions are compiled for both at once by vmap: the good one is not touched by the bad one beside it.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vpotjax as vp
+from tests.molecules import g2
+from vpotjax.electronic.comparison import projected_fock
+from vpotjax.electronic.purification import purified_density_matrix
+from vpotjax.electronic.spectrum import density_of_states
+from vpotjax.model import ModelConfig, baseline_fock, prepare
+from vpotjax.operators.blocks import atom_pair_blocks, shell_layout
+from vpotjax.property_model import PropertyConfig, molecule_features
+
+RNG = np.random.default_rng(0)
+
+
+def symmetric(*shape):
+    matrix = RNG.standard_normal(shape)
+    return matrix + np.swapaxes(matrix, -1, -2)
+
+
+FOCK = np.diag([-2.0, -1.0, 1.0, 2.0]) + 0.05 * symmetric(4, 4)
+OVERLAP = np.eye(4) + 0.02 * symmetric(4, 4)
+POSITION = symmetric(3, 4, 4)
+SKEW = np.zeros((4, 4))
+SKEW[0, 1] = 0.1
+NEGATIVE = np.diag([1.0, 1.0, 1.0, -0.5])
+
+HYDROGEN = vp.Molecule(np.array([1, 1]), np.array([[0, 0, 0], [0, 0, 1.4]]))
+SMALL = {"H": [[0, [0.8, 1.0]], [1, [0.7, 1.0]]]}
+BASIS = vp.load_basis(SMALL, HYDROGEN.numbers)
+TOGETHER = np.zeros((2, 3))
+LOST = np.array([[0, 0, 0], [0, 0, np.inf]])
+CENTRE = np.array([[0.0, 0.0, 3.0]])
+
+
+def with_charges(charges):
+    """BASIS with an effective core, as seen by the screened potential."""
+    return dataclasses.replace(BASIS, nuclear_charges=charges)
+
+
+def smeared(value):
+    return vp.density_matrix(FOCK, OVERLAP, 4, smearing=value)
+
+
+def unrestricted(value):
+    return vp.density_matrix(jnp.stack([FOCK, FOCK]), OVERLAP, value)
+
+
+GUARDS = {
+    "eigh, F": (lambda f: vp.eigh(f, OVERLAP), FOCK, [FOCK + SKEW, FOCK * np.nan], "fock is not symmetric"),
+    "eigh, S": (lambda s: vp.eigh(FOCK, s), OVERLAP, [OVERLAP + SKEW], "overlap is not symmetric"),
+    "eigh, positive S": (lambda s: vp.eigh(FOCK, s), OVERLAP, [NEGATIVE], "not positive definite"),
+    "eigh, threshold": (
+        lambda s: vp.eigh(FOCK, s, threshold=1e-7)[0],
+        OVERLAP,
+        [NEGATIVE, OVERLAP + SKEW],
+        "not positive definite|not symmetric",
+    ),
+    "density, F": (lambda f: vp.density_matrix(f, OVERLAP, 4), FOCK, [FOCK + SKEW], "fock is not symmetric"),
+    "density, S": (
+        lambda s: vp.density_matrix(FOCK, s, 4),
+        OVERLAP,
+        [OVERLAP + SKEW, NEGATIVE],
+        "overlap is not (symmetric|positive)",
+    ),
+    "density, electrons": (
+        lambda n: vp.density_matrix(FOCK, OVERLAP, n),
+        4.0,
+        [3.0, -2.0, 10.0, 4.5],
+        "nelec is .*(open shell|hold 0 to 8|whole)",
+    ),
+    "density, α and β": (unrestricted, np.array([2.0, 1.0]), [np.array([2.5, 1.0]), np.array([2.0, -1.0])], "nelec is"),
+    "density, smearing": (smeared, 0.01, [0.0, -0.01], "smearing is"),
+    "density, electrons, smearing": (
+        lambda n: vp.density_matrix(FOCK, OVERLAP, n, smearing=0.01),
+        4.0,
+        [3.0, -2.0, 10.0],
+        "nelec is",
+    ),
+    "purification": (
+        lambda f: purified_density_matrix(f, OVERLAP, 4),
+        FOCK,
+        [FOCK + SKEW],
+        "fock is not symmetric",
+    ),
+    "purification, S": (
+        lambda s: purified_density_matrix(FOCK, s, 4),
+        OVERLAP,
+        [OVERLAP + SKEW, NEGATIVE],
+        "overlap is not",
+    ),
+    "purification, electrons": (
+        lambda n: purified_density_matrix(FOCK, OVERLAP, n),
+        4.0,
+        [3.0, -2.0, 10.0],
+        "nelec is",
+    ),
+    "polarizability": (
+        lambda f: vp.polarizability(f, OVERLAP, POSITION, 4),
+        FOCK,
+        [FOCK + SKEW],
+        "fock is not symmetric",
+    ),
+    "polarizability, electrons": (
+        lambda n: vp.polarizability(FOCK, OVERLAP, POSITION, n),
+        4.0,
+        [5.0, 10.0, -2.0],
+        "nelec is",
+    ),
+    "projected F": (lambda f: projected_fock(f, OVERLAP, OVERLAP[:, :2]), FOCK, [FOCK + SKEW], "fock is not symmetric"),
+    "gap, electrons": (
+        lambda n: vp.homo_lumo_gap(jnp.array([-1.0, -0.5, 0.2]), n),
+        2.0,
+        [3.0, -2.0],
+        "nelec is",
+    ),
+    "density of states": (
+        lambda width: density_of_states(jnp.array([-1.0, 0.2]), jnp.array([0.0, 1.0]), width),
+        0.1,
+        [0.0, -0.1],
+        "width is",
+    ),
+    "overlap, places": (lambda r: vp.overlap(BASIS, r), HYDROGEN.positions, [TOGETHER, LOST], "at one place|finite"),
+    "cross overlap, places": (
+        lambda r: vp.cross_overlap(BASIS, BASIS, HYDROGEN.positions, r),
+        HYDROGEN.positions,
+        [TOGETHER, LOST],
+        "at one place|finite",
+    ),
+    "potential, places": (
+        lambda r: vp.external_potential(BASIS, r),
+        HYDROGEN.positions,
+        [TOGETHER, LOST],
+        "at one place|finite",
+    ),
+    "AO values, places": (
+        lambda r: vp.ao_values(BASIS, r, CENTRE),
+        HYDROGEN.positions,
+        [TOGETHER, LOST],
+        "at one place|finite",
+    ),
+    "Gaussian charges": (
+        lambda a: vp.charge_potential(BASIS, HYDROGEN.positions, CENTRE, jnp.ones(1), exponents=a),
+        np.ones(1),
+        [np.zeros(1), -np.ones(1)],
+        "exponents is",
+    ),
+    "range separation": (
+        lambda w: vp.charge_potential(BASIS, HYDROGEN.positions, CENTRE, jnp.ones(1), omega=w),
+        0.4,
+        [0.0, -0.4],
+        "omega is",
+    ),
+    "screened potential, effective core": (
+        lambda z: vp.screened_potential(with_charges(z), HYDROGEN.positions),
+        np.array([1.0, 1.0]),
+        [np.array([1.0, 0.5])],
+        "all electrons of the free atoms would screen",
+    ),
+    "powers of V": (
+        lambda v: vp.potential_powers(v, OVERLAP, 2, "metric"),
+        FOCK,
+        [FOCK + SKEW],
+        "potential is not symmetric",
+    ),
+    "powers of V, S": (
+        lambda s: vp.potential_powers(FOCK, s, 2, "metric")[1],  # the first power is V, whatever S
+        OVERLAP,
+        [OVERLAP + SKEW, NEGATIVE],
+        "overlap is not",
+    ),
+    "Löwdin powers of V, S": (
+        lambda s: vp.potential_powers(FOCK, s, 2, "lowdin"),
+        OVERLAP,
+        [OVERLAP + SKEW, NEGATIVE],
+        "overlap is not",
+    ),
+    "blocks, shells": (
+        lambda shell: atom_pair_blocks(jnp.ones((8, 8)), dataclasses.replace(BASIS, ao_shell=shell), LAYOUT),
+        BASIS.ao_shell,
+        [BASIS.ao_shell + 1],
+        "more shells than layout",
+    ),
+}
+LAYOUT = shell_layout(SMALL, [1])
+
+
+@pytest.mark.parametrize("name", GUARDS)
+def test_known_values_raise_and_traced_ones_give_nan(name):
+    function, good, bad, message = GUARDS[name]
+    for value in bad:
+        with pytest.raises(vp.InputError, match=message):
+            function(value)
+    results = jax.tree.leaves(jax.jit(jax.vmap(function))(jnp.stack([jnp.asarray(v) for v in (good, *bad)])))
+    expected = jax.tree.leaves(function(good))
+    for result, reference in zip(results, expected, strict=True):
+        assert np.all(np.isfinite(reference))
+        np.testing.assert_allclose(result[0], reference, rtol=1e-11, atol=1e-12)  # rounding
+        assert np.all(np.isnan(result[1:])), name
+
+
+CONFIG = ModelConfig(species=(1, 8), orbital_basis="sto-3g", potential_basis="6-31g", power_order=1, members=1)
+PROPERTY = PropertyConfig(species=(1, 8), target="energy", potential_basis="sto-3g", power_order=1)
+
+
+def test_inside_prepare_foreign_elements_and_open_shells_give_nan():
+    """Batches that were changed after the checks of `config.batch`, as tracers would be."""
+    batch = jax.tree.map(jnp.asarray, CONFIG.batch([g2("H2O")])[0])
+    run = jax.jit(lambda one: prepare(one, CONFIG).baseline)
+    assert np.all(np.isfinite(run(batch)))
+    for change in ({"numbers": batch.numbers.at[0].set(9)}, {"numbers": batch.numbers.at[0].set(6)}, {"spin": 2}):
+        changed = dataclasses.replace(batch, **{k: jnp.asarray(v) for k, v in change.items()})
+        assert np.all(np.isnan(run(changed))), change
+    with pytest.raises(vp.InputError, match="elements"):
+        CONFIG.batch([g2("CH4")])
+    with pytest.raises(vp.InputError, match="closed shells"):
+        CONFIG.batch([vp.Molecule(np.array([8, 8]), np.array([[0, 0, 0], [0, 0, 2.3]]), spin=2)])
+
+
+def test_property_features_of_foreign_elements_are_nan():
+    batch = jax.tree.map(jnp.asarray, PROPERTY.batch([g2("H2O")])[0])
+    run = jax.jit(lambda one: molecule_features(one, PROPERTY))
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(run(batch)))
+    changed = dataclasses.replace(batch, numbers=batch.numbers.at[0].set(6))
+    assert all(np.all(np.isnan(x)) for x in jax.tree.leaves(run(changed)))
+
+
+def test_nearly_singular_overlaps_are_named():
+    """Two nearly equal functions: the lowest eigenvalue of S is 1e-13, and tr PS loses digits."""
+    overlap = np.eye(4)
+    overlap[0, 1] = overlap[1, 0] = 1 - 1e-13
+    with pytest.warns(vp.PrecisionWarning, match="lowest eigenvalue of overlap is 1.0e-13.*give a threshold"):
+        vp.density_matrix(FOCK, overlap, 4)
+    with pytest.warns(vp.PrecisionWarning):
+        vp.potential_powers(FOCK, overlap, 2, "metric")
+    vp.density_matrix(FOCK, overlap, 4, threshold=1e-7)  # no warning, which would be an error here
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "bool", "object"])
+def test_types_that_lapack_does_not_know_are_named(dtype):
+    with pytest.raises(vp.InputError, match=f"fock has dtype {dtype}; give float32"):
+        vp.eigh(FOCK.astype(jnp.bfloat16 if dtype == "bfloat16" else dtype), OVERLAP)
+
+
+def test_lists_and_integers_are_numbers():
+    diagonal = [[-2, 0], [0, 1]]
+    energies, _ = vp.eigh(diagonal, [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(energies, [-2, 1])
+    np.testing.assert_array_equal(vp.density_matrix(diagonal, np.eye(2), 2), [[2, 0], [0, 0]])
+    with pytest.raises(vp.InputError, match="fock is no array"):
+        vp.eigh([[1, 0], [0]], np.eye(2))
+    with pytest.raises(vp.InputError, match="nelec is <bound method"):
+        vp.density_matrix(FOCK, OVERLAP, g2("H2").nelec)
+
+
+def test_screened_potential_of_effective_cores_is_refused_by_models():
+    for options in ({"baseline": "sap"}, {"baseline": "zero", "inputs": ("overlap", "sap")}):
+        with pytest.raises(vp.InputError, match=r"effective cores for the elements \[53\]"):
+            ModelConfig(species=(1, 53), orbital_basis="def2-svp", potential_basis="def2-svp", **options)
+    config = ModelConfig(species=(1, 53), orbital_basis="def2-svp", baseline="core", members=1, power_order=1)
+    assert config.species == (1, 53)
+    with pytest.raises(vp.InputError, match="all electrons"):
+        baseline_fock(vp.load_basis("def2-svp", [53, 1]), jnp.array([[0, 0, 0], [0, 0, 3.0]]), "sap")

@@ -1,0 +1,125 @@
+"""Bases with effective core potentials: the electrons that they hold, everywhere, against PySCF with the ECP."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pyscf import scf
+
+import vpotjax as vp
+from vpotjax.electronic.comparison import fock_with_levels
+from vpotjax.interop.pyscf import to_pyscf
+from vpotjax.io.dataset import Sample
+from vpotjax.losses import variance_weights
+from vpotjax.metrics import observable_errors
+from vpotjax.model import ModelConfig, prepare
+from vpotjax.train.data import _targets
+from vpotjax.units import HARTREE_TO_EV
+
+HI = vp.Molecule(np.array([53, 1]), np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 3.04]]))
+
+
+@pytest.fixture(scope="module")
+def hartree_fock():
+    mf = scf.RHF(to_pyscf(HI, "def2-svp")).set(conv_tol=1e-12).run()
+    assert mf.mol.nelectron == 26
+    return mf
+
+
+def test_electrons_belong_to_molecule_and_basis():
+    for basis, nelec in (("def2-svp", 26), ("sto-3g", 54)):
+        assert HI.nelec(vp.load_basis(basis, HI.numbers)) == nelec
+        assert vp.pad_batch([HI], basis).nelec.tolist() == [nelec]
+    both = vp.pad_batch(
+        [HI, vp.Molecule(HI.numbers, HI.positions, charge=2)], {"potential": "sto-3g", "orbital": "def2-svp"}
+    )
+    assert both.nelec.tolist() == [26, 24]
+    assert jax.jit(lambda one: one.nelec)(jax.tree.map(jnp.asarray, both[1])) == 24
+    config = ModelConfig(
+        species=(1, 53), orbital_basis="def2-svp", potential_basis="def2-svp", power_order=1, members=1
+    )
+    prepared = jax.jit(prepare, static_argnums=1)(jax.tree.map(jnp.asarray, config.batch([HI])[0]), config)
+    assert prepared.nelec == 26
+    with pytest.raises(vp.InputError, match=r"basis is on atoms \[1, 1\], the molecule has \[53, 1\]"):
+        HI.nelec(vp.load_basis("sto-3g", [1, 1]))
+
+
+def test_observables_agree_with_pyscf(hartree_fock):
+    mol, basis, positions = hartree_fock.mol, vp.load_basis("def2-svp", HI.numbers), jnp.asarray(HI.positions)
+    fock, overlap = np.asarray(hartree_fock.get_fock()), vp.overlap(basis, positions)
+    nelec = HI.nelec(basis)
+    solved = vp.orbitals((fock + fock.T) / 2, overlap, nelec)
+    mu = vp.dipole(
+        solved.density, vp.position_integrals(basis, positions, jnp.zeros(3)), positions, basis.nuclear_charges
+    )
+    # PySCF's convergence; all-electron counting gave −26.66 e·bohr, 462.6 eV and charges that sum to −28
+    np.testing.assert_allclose(mu, hartree_fock.dip_moment(unit="AU", verbose=0), rtol=0, atol=1e-6)
+    gap = hartree_fock.mo_energy[13] - hartree_fock.mo_energy[12]
+    np.testing.assert_allclose(vp.homo_lumo_gap(solved.mo_energies[0], nelec), gap, rtol=0, atol=1e-7)
+    assert 10 < gap * HARTREE_TO_EV < 16
+    for charges in (vp.lowdin_charges, vp.mulliken_charges):
+        np.testing.assert_allclose(jnp.sum(charges(solved.density, overlap, basis)), 0.0, atol=1e-10)
+    pyscf_charges = hartree_fock.mulliken_pop(verbose=0)[1]
+    np.testing.assert_allclose(vp.mulliken_charges(solved.density, overlap, basis), pyscf_charges, rtol=0, atol=1e-6)
+    assert mol.nelectron == nelec
+
+
+def sample(small_levels, large_levels, small="sto-3g", large="def2-svp"):
+    def labels(levels):
+        return {"mo_energies": np.asarray(levels, float), "dipole": np.ones(3), "polarizability": np.eye(3)}
+
+    return Sample("HI", "train", HI, {small: labels(small_levels), large: labels(large_levels)})
+
+
+def test_levels_of_bases_with_different_cores_meet_at_the_homo():
+    """27 occupied levels in STO-3G, 13 in def2-SVP: the lowest 14 have no partner, and the HOMOs are partners."""
+    nao = vp.load_basis("sto-3g", HI.numbers).nao
+    large = np.linspace(-20, 10, vp.load_basis("def2-svp", HI.numbers).nao)
+    targets = _targets([sample(np.arange(nao), large)], "def2-svp", "sto-3g", nao + 2)
+    assert targets.nelec.tolist() == [54]
+    count = min(nao - 14, len(large))
+    assert np.flatnonzero(targets.level_mask[0]).tolist() == list(range(14, 14 + count))
+    np.testing.assert_array_equal(targets.mo_energies[0, 14 : 14 + count], large[:count])
+    assert targets.mo_energies[0, 26] == large[12]  # the HOMOs
+    # the other way round the small basis lacks the core
+    small = vp.load_basis("def2-svp", HI.numbers).nao
+    turned = _targets([sample(np.arange(small), np.arange(nao), "def2-svp", "sto-3g")], "sto-3g", "def2-svp", small)
+    assert turned.mo_energies[0, 12] == 26
+    assert turned.level_mask[0].tolist() == [i + 14 < nao for i in range(small)]
+    # only partners count in errors, weights and gap
+    predicted = np.where(targets.level_mask, targets.mo_energies + 0.1, 1e3)
+    errors = observable_errors(predicted, targets.dipole, targets.polarizability, targets)
+    assert errors.mo_energies == pytest.approx(0.1 * HARTREE_TO_EV)
+    assert errors.occupied == pytest.approx(0.1 * HARTREE_TO_EV)
+    assert errors.gap == pytest.approx(0.0, abs=1e-9)
+    assert np.isfinite(variance_weights(targets, dipole=0, polarizability=0).mo_energies)
+
+
+def test_levels_without_a_partner_keep_their_energies():
+    fock, overlap = np.diag([-3.0, -1.0, 0.5]), np.eye(3)
+    changed = fock_with_levels(fock, overlap, np.array([0.0, -2.0, 0.7]), None, np.array([False, True, True]))
+    np.testing.assert_allclose(np.diag(changed), [-3.0, -2.0, 0.7], rtol=0, atol=1e-14)
+
+
+def test_gap_is_that_of_real_levels_only():
+    """Padding, functions dropped by a threshold, and a molecule without virtual or without occupied levels."""
+    water = vp.Molecule(np.array([8, 1, 1]), np.array([[0, 0, 0.0], [0, 1.4, 1.1], [0, -1.4, 1.1]]))
+    helium = vp.Molecule(np.array([2]), np.zeros((1, 3)))
+    stripped = vp.Molecule(np.array([1, 1]), np.array([[0, 0, 0.0], [0, 0, 1.4]]), charge=2)
+    batch = jax.tree.map(jnp.asarray, vp.pad_batch([water, helium, stripped], "sto-3g"))
+
+    def gap(one):
+        mask = one.basis.ao_mask
+        fock = vp.kinetic(one.basis, one.positions) + vp.external_potential(one.basis, one.positions)
+        levels, _ = vp.eigh(fock, vp.overlap(one.basis, one.positions), mask)
+        return vp.homo_lumo_gap(levels, one.nelec), jnp.sum(jnp.isfinite(levels)) == jnp.sum(mask)
+
+    gaps, complete = jax.jit(jax.vmap(gap))(batch)
+    assert np.isnan(gaps).tolist() == [False, True, True]
+    assert complete.all()
+    overlap = np.eye(3)
+    overlap[0, 1] = overlap[1, 0] = 1 - 1e-9
+    levels, _ = vp.eigh(np.diag([-1.0, -1.0, 0.5]), overlap, threshold=1e-7)
+    assert np.isfinite(levels).tolist() == [True, True, False]
+    assert np.isnan(vp.homo_lumo_gap(levels, 4))
+    assert np.isfinite(vp.homo_lumo_gap(levels, 2))
