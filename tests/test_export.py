@@ -1,6 +1,7 @@
 """The whole chain and its gradient lowered for CUDA and TPU, without a device: nothing in it is for CPUs only."""
 
 import dataclasses
+import re
 
 import jax
 import jax.export
@@ -74,3 +75,9 @@ def test_chain_and_gradient_are_exported(precision):
         precision,
         precision,
     ]  # the loss, and its position gradient
+    calls = [
+        c for c in function.lower(batch.positions, model.params, model, batch).as_text().splitlines() if "lapack" in c
+    ]
+    assert calls
+    for call in calls:  # on CPUs one matrix at a time, see tests/test_numerics.py
+        assert max(shape.count("x") for shape in re.findall(r"tensor<([^>]*)>", call)) <= 2, call
