@@ -10,7 +10,6 @@ import vpotjax as vp
 from vpotjax.electronic.comparison import fock_with_levels
 from vpotjax.interop.pyscf import to_pyscf
 from vpotjax.io.dataset import Sample
-from vpotjax.losses import variance_weights
 from vpotjax.metrics import observable_errors
 from vpotjax.model import ModelConfig, prepare
 from vpotjax.train.data import _targets
@@ -64,35 +63,47 @@ def test_observables_agree_with_pyscf(hartree_fock):
     assert mol.nelectron == nelec
 
 
-def sample(small_levels, large_levels, small="sto-3g", large="def2-svp"):
-    def labels(levels):
-        return {"mo_energies": np.asarray(levels, float), "dipole": np.ones(3), "polarizability": np.eye(3)}
-
-    return Sample("HI", "train", HI, {small: labels(small_levels), large: labels(large_levels)})
+def labels_of(molecule, basis):
+    mf = scf.RHF(to_pyscf(molecule, basis)).run(conv_tol=1e-9)
+    return {"mo_energies": mf.mo_energy, "dipole": np.ones(3), "polarizability": np.eye(3)}
 
 
-def test_levels_of_bases_with_different_cores_meet_at_the_homo():
-    """27 occupied levels in STO-3G, 13 in def2-SVP: the lowest 14 have no partner, and the HOMOs are partners."""
-    nao = vp.load_basis("sto-3g", HI.numbers).nao
-    large = np.linspace(-20, 10, vp.load_basis("def2-svp", HI.numbers).nao)
-    targets = _targets([sample(np.arange(nao), large)], "def2-svp", "sto-3g", nao + 2)
-    assert targets.nelec.tolist() == [54]
-    count = min(nao - 14, len(large))
-    assert np.flatnonzero(targets.level_mask[0]).tolist() == list(range(14, 14 + count))
-    np.testing.assert_array_equal(targets.mo_energies[0, 14 : 14 + count], large[:count])
-    assert targets.mo_energies[0, 26] == large[12]  # the HOMOs
-    # the other way round the small basis lacks the core
-    small = vp.load_basis("def2-svp", HI.numbers).nao
-    turned = _targets([sample(np.arange(small), np.arange(nao), "def2-svp", "sto-3g")], "sto-3g", "def2-svp", small)
-    assert turned.mo_energies[0, 12] == 26
-    assert turned.level_mask[0].tolist() == [i + 14 < nao for i in range(small)]
-    # only partners count in errors, weights and gap
+CF3I = vp.Molecule(
+    np.array([6, 53, 9, 9, 9]),
+    np.array([[0, 0, 0], [0, 0, 4.05], [2.36, 0, -0.87], [-1.18, 2.04, -0.87], [-1.18, -2.04, -0.87]]),
+)
+
+
+@pytest.mark.parametrize("molecule", [HI, CF3I], ids=["HI", "CF3I"])
+def test_levels_of_bases_with_different_cores_meet_at_the_homo(molecule):
+    """STO-3G has 14 levels more, and in CF3I the 1s levels of fluorine lie below the 3d level of iodine among them."""
+    levels = {basis: labels_of(molecule, basis) for basis in ("sto-3g", "def2-svp")}
+    sample = Sample("iodide", "train", molecule, levels)
+    own, large = (levels[basis]["mo_energies"] for basis in ("sto-3g", "def2-svp"))
+    targets = _targets([sample], "def2-svp", "sto-3g", len(own) + 2)
+    nocc = int(targets.nelec[0]) // 2
+    assert 2 * nocc == sum(molecule.numbers)
+    mask = targets.level_mask[0, : len(own)]
+    cores = 18 + int(np.sum(molecule.numbers > 1)) - 1  # [Kr] of iodine, 1s of the others
+    assert np.flatnonzero(mask).tolist() == list(range(cores, min(len(own), 14 + len(large))))
+    np.testing.assert_array_equal(targets.mo_energies[0, cores : len(own)], large[cores - 14 : len(own) - 14])
+    assert targets.mo_energies[0, nocc - 1] == large[nocc - 15]  # the HOMOs
+    # occupied partners are the same levels: STO-3G is off by less than a hartree there
+    assert np.abs(own - targets.mo_energies[0, : len(own)])[cores:nocc].max() < 1
+    # only partners count in errors and weights
     predicted = np.where(targets.level_mask, targets.mo_energies + 0.1, 1e3)
     errors = observable_errors(predicted, targets.dipole, targets.polarizability, targets)
     assert errors.mo_energies == pytest.approx(0.1 * HARTREE_TO_EV)
     assert errors.occupied == pytest.approx(0.1 * HARTREE_TO_EV)
     assert errors.gap == pytest.approx(0.0, abs=1e-9)
-    assert np.isfinite(variance_weights(targets, dipole=0, polarizability=0).mo_energies)
+    # the other way round the small basis lacks the core
+    turned = _targets([sample], "sto-3g", "def2-svp", len(large))
+    assert turned.mo_energies[0, nocc - 15] == own[nocc - 1]
+    assert not turned.level_mask[0, : cores - 14].any()
+    assert turned.level_mask[0, cores - 14 : nocc - 14].all()
+    wrong = {**levels, "def2-svp": {**levels["def2-svp"], "mo_energies": large - 5.0}}
+    with pytest.raises(vp.InputError, match=r"'iodide': level \d+ is .* another effective core"):
+        _targets([Sample("iodide", "train", molecule, wrong)], "def2-svp", "sto-3g", len(own))
 
 
 def test_levels_without_a_partner_keep_their_energies():

@@ -476,3 +476,18 @@ def test_atoms_that_are_refused(change, message):
     with pytest.raises(InputError, match=message) as error:
         Molecule.from_ase(atoms, charge=0)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["SO4 2-", "SO4^2-", "[SO4]2-", "SO4(2-)", "OH-", "nelec=50", "M=3", "2S=2", "frac coords", "a=9 b=9 c=9"],
+)
+def test_charges_in_formulas_and_crystal_coordinates_are_refused(tmp_path, comment):
+    (tmp_path / "water.xyz").write_text(f"3\n{comment}\nO 0 0 0\nH 0 0.76 0.59\nH 0 -0.76 0.59\n")
+    with pytest.raises(InputError, match=r"frame 1(, line 2)?: "):
+        molecules_from_file(tmp_path / "water.xyz")
+
+
+def test_formulas_that_fit_the_charge_are_read(tmp_path):
+    (tmp_path / "ion.xyz").write_text("2\nOH- charge=-1, C-H bonds, 6-31+G*\nO 0 0 0\nH 0 0 0.97\n")
+    assert molecules_from_file(tmp_path / "ion.xyz")[0].charge == -1

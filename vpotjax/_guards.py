@@ -3,7 +3,7 @@
 | guard | known values | traced values |
 |---|---|---|
 | `require_hermitian`, `is_hermitian` | F, S, V not symmetric or Hermitian, or not finite | NaN |
-| `require_positive`, `overlap_is_valid` | S not positive definite; a word where it is nearly singular | NaN |
+| `require_positive`, `has_inverse` | S not positive definite; a word where it is nearly singular | NaN |
 | `require_positions` (of `_checks`), `positions_are_valid` | nuclei at one place, positions not finite | NaN |
 | `flag` | any other condition | NaN |
 """
@@ -22,7 +22,9 @@ from vpotjax._numerics import adjoint, spectrum, unit_padding
 from vpotjax._typing import Array
 
 LARGEST_ERROR = {"float64": 1e-8, "float32": 1e-2}
-"""Relative rounding error of S⁻¹ above which a word is due."""
+"""Relative rounding error of S⁻¹, ε max |S| max (S⁻¹)_ii, above which a word is due."""
+SINGULAR = 0.1
+"""The same, above which no digit is left."""
 
 
 def flag(*conditions: Array) -> jax.Array:
@@ -90,36 +92,51 @@ def require_positive(overlap: Any, ao_mask: Any, threshold: float | None = None)
     if not is_concrete(overlap, ao_mask):
         return
     values = np.asarray(overlap)
-    real = np.ones(len(values), bool) if ao_mask is None else np.asarray(ao_mask)
-    levels = np.linalg.eigvalsh(values[np.ix_(real, real)])
+    real = np.ones(len(values), bool) if ao_mask is None else np.asarray(ao_mask, bool)
+    values = values[np.ix_(real, real)]
+    levels, vectors = np.linalg.eigh(values)
     if not len(levels):
         return
     lowest, highest, eps = float(levels[0]), float(levels[-1]), float(np.finfo(values.dtype).eps)
+    inverse = np.abs(vectors) ** 2 @ (1 / np.maximum(levels, 1e-300))  # the diagonal of S⁻¹
+    error = eps * float(np.abs(values).max() * inverse.max())
     negative = lowest < -_negative_tolerance(values.dtype) * highest
-    if negative or (threshold is None and lowest <= eps * highest / 4):
+    if negative or (threshold is None and (lowest <= 0 or error > SINGULAR)):
         raise InputError(
-            f"overlap is not positive definite, its lowest eigenvalue is {lowest:.1e}; for a basis that is"
-            " nearly linearly dependent give a threshold such as 1e-7, else check the order of the AOs and the mask."
+            f"overlap is not positive definite up to rounding, its lowest eigenvalue is {lowest:.1e}; for a basis that "
+            "is nearly linearly dependent give a threshold such as 1e-7, else check the order of the AOs and the mask."
         )
-    error = eps * highest / max(lowest, 1e-300)
+    if threshold is not None and highest < threshold:
+        raise InputError(f"threshold is {threshold}, above all eigenvalues of overlap; give a number such as 1e-7.")
     if threshold is None and error > LARGEST_ERROR[np.finfo(values.dtype).dtype.name]:
         warnings.warn(
             f"the lowest eigenvalue of overlap is {lowest:.1e}, so that relative errors of about {error:.0e} are to be "
             "expected; give a threshold such as 1e-7.",
             PrecisionWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 
 def overlap_is_valid(overlap: Array, ao_mask: Array | None, threshold: float | None) -> jax.Array:
     """() True where `overlap` is Hermitian and, with a threshold, has no negative eigenvalue.
 
-    Without one the Cholesky factorisation finds out whether S is positive: all that depends on it is NaN otherwise.
+    Without one the factorisation finds out whether S is positive, and `has_inverse` whether it is more than rounding.
     """
     if threshold is None:
         return is_hermitian(overlap)
     levels, _ = spectrum(unit_padding(overlap, ao_mask))
     return is_hermitian(overlap) & (levels[0] >= -_negative_tolerance(overlap.dtype) * levels[-1])
+
+
+def has_inverse(overlap: Array, root: Array) -> jax.Array:
+    """() False where S is singular up to rounding, so that its factorisation went on with noise.
+
+    Args:
+        overlap: S, (n, n).
+        root: (n, n) with root rootᴴ = S⁻¹.
+    """
+    inverse = jnp.max(jnp.sum(jnp.real(root * jnp.conj(root)), axis=1))  # of the diagonal
+    return float(jnp.finfo(overlap.dtype).eps) * jnp.max(jnp.abs(overlap)) * inverse < SINGULAR
 
 
 def positions_are_valid(numbers: Array, positions: Array) -> jax.Array:

@@ -204,5 +204,5 @@ def unit_padding(matrix: Array, mask: Array | None) -> jax.Array:
     """`matrix` with rows and columns of padding replaced by those of the identity."""
     if mask is None:
         return jnp.asarray(matrix)
-    mask = jnp.asarray(mask)
+    mask = jnp.asarray(mask, bool)
     return jnp.where(mask[:, None] & mask[None, :], matrix, jnp.diag(~mask).astype(matrix.dtype))

@@ -89,6 +89,8 @@ class Basis:
         Of a batch (nbatch,); an int where all is known.
         """
         if is_concrete(self.numbers, self.core_electrons, charge):
+            if np.any(np.asarray(charge) != np.round(charge)):
+                raise InputError(f"charge is {charge}; give whole numbers.")
             electrons = np.sum(np.asarray(self.numbers) - np.asarray(self.core_electrons), axis=-1) - charge
             return electrons if np.ndim(electrons) else int(electrons)
         return jnp.sum(jnp.asarray(self.numbers) - self.core_electrons, axis=-1) - charge
@@ -152,7 +154,8 @@ def load_basis(name_or_dict: BasisTable, numbers: Sequence[int] | np.ndarray, *,
 
     Args:
         name_or_dict: a name of basis-set-exchange ("def2-SVP"), or a dict from chemical symbols or atomic numbers to
-            such names or to shells in PySCF's format.
+            such names or to shells in PySCF's format. Shells alone have no effective core, so all electrons are
+            counted: take the name, or `from_pyscf`, for a basis that is made for one.
         numbers: (natm,) atomic numbers; 0 is a place without functions, unless the dict has shells for "X".
         cartesian: Cartesian functions (6 d, 10 f, …) in place of spherical ones.
 

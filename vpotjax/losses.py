@@ -26,7 +26,8 @@ class Targets:
 
     Attributes:
         mo_energies: (nao,), hartree, of the level of the model that stands at the same place; 0 where there is none.
-        level_mask: (nao,) True where both have a level: not for padding, nor for cores that one of the bases lacks.
+        level_mask: (nao,) True where both have a level: not for padding, nor for atomic cores where one of the bases
+            lacks some of them.
         dipole: (3,), e·bohr.
         polarizability: (3, 3), bohr³, uncoupled.
         natm: () number of atoms.

@@ -89,11 +89,12 @@ def level_errors(
     Args:
         mo_energies, reference: (nmo,), ascending, hartree.
         nelec: number of electrons, even.
-        level_mask: (nmo,) True where both have a level; default: all that are finite.
+        level_mask: (nmo,) True where both have a level; default: all that are finite in both.
         tolerance_ev: a level counts as an intruder beyond this distance from HOMO and LUMO.
     """
     energies, expected = np.asarray(mo_energies), np.asarray(reference)
-    mask = np.isfinite(expected) if level_mask is None else np.asarray(level_mask) & np.isfinite(expected)
+    mask = np.isfinite(expected) & np.isfinite(energies)
+    mask = mask if level_mask is None else mask & np.asarray(level_mask)
     occupied = np.arange(len(expected)) < int(nelec) // 2
     gap, real = (float(homo_lumo_gap(e, int(nelec), jnp.asarray(mask))) for e in (energies, expected))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from vpotjax._checks import InputError
-from vpotjax.basis import element_basis
 from vpotjax.batching import Batch, BatchShape, pad_batch
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import ShellLayout, irreps, require_irreps, shell_layout
-from vpotjax.operators.external_potential import check_cutoff, check_operators
+from vpotjax.operators.external_potential import check_cutoff, check_operators, require_all_electrons
 from vpotjax.operators.features import pair_types
 from vpotjax.operators.matrix_power import check_power
 
@@ -96,21 +97,10 @@ class ModelConfig:
             raise InputError("power_kinds is empty; give at least one kind of product of V.")
         for kind in self.power_kinds:
             check_power(self.power_order, kind)
-        self._require_all_electrons()
+        require_all_electrons("baseline", (self.baseline,), self.orbital_basis, self.species)
+        require_all_electrons("inputs", self.inputs, self.potential_basis, self.species)
         target, potential = self.layouts()
         require_irreps(irreps(target), potential, self.potential_basis)
-
-    def _require_all_electrons(self) -> None:
-        """Raise InputError where the screened potential is asked for in a basis with effective cores."""
-        by_baseline, by_inputs = self.baseline == "sap", "sap" in self.inputs
-        for asked, basis in ((by_baseline, self.orbital_basis), (by_inputs, self.potential_basis)):
-            cores = [z for z in self.species if asked and element_basis(basis, z)[1]]
-            if cores:
-                raise InputError(
-                    f"baseline {self.baseline!r} and inputs {self.inputs} need the screened potential in {basis!r}, "
-                    f"which has effective cores for the elements {cores}; use an all-electron basis, or baseline "
-                    "'core' and inputs without 'sap'."
-                )
 
     def networks(self) -> dict[str, str]:
         """Names of the networks, each with its kind of power."""
@@ -130,7 +120,15 @@ class ModelConfig:
             pair_types(molecule.numbers, self.species)
             if molecule.spin:
                 raise InputError(f"{molecule.formula} has spin {molecule.spin}; the model is for closed shells.")
-        return pad_batch(molecules, {"orbital": self.orbital_basis, "potential": self.potential_basis}, shape)
+        batch = pad_batch(molecules, {"orbital": self.orbital_basis, "potential": self.potential_basis}, shape)
+        room = 2 * np.sum(batch.bases["orbital"].ao_mask, axis=1)
+        for molecule, nelec, most in zip(molecules, batch.nelec, room, strict=True):
+            if nelec > most:
+                raise InputError(
+                    f"{molecule.formula} with charge {molecule.charge} has {nelec} electrons, but "
+                    f"{self.orbital_basis!r} holds {most}; check the charge."
+                )
+        return batch
 
 
 def require_target(config: ModelConfig, target: str) -> None:

@@ -52,7 +52,7 @@ class Molecule:
         object.__setattr__(self, "spin", _integer("spin", self.spin))
         _check_electrons(int(np.sum(self.numbers)) - self.charge, self.charge, self.spin)
         if is_concrete(self.positions):
-            if not isinstance(self.positions, jax.Array):
+            if not isinstance(self.positions, jax.Array) or not np.issubdtype(self.positions.dtype, np.floating):
                 object.__setattr__(self, "positions", np.asarray(self.positions, dtype=float))
             _check_positions(self.numbers, np.asarray(self.positions))
 

@@ -23,7 +23,13 @@ from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
 from vpotjax.operators.angular import clebsch_gordan
 from vpotjax.operators.blocks import Coupled, Irrep, require_irreps, shell_layout
-from vpotjax.operators.external_potential import check_cutoff, check_operators, operator_matrices, pair_cutoff
+from vpotjax.operators.external_potential import (
+    check_cutoff,
+    check_operators,
+    operator_matrices,
+    pair_cutoff,
+    require_all_electrons,
+)
 from vpotjax.operators.features import (
     SCALAR,
     FeatureStatistics,
@@ -79,6 +85,7 @@ class PropertyConfig:
         check_power(self.power_order, self.power_kind)
         check_cutoff(self.cutoff)
         check_operators(self.inputs)
+        require_all_electrons("inputs", self.inputs, self.potential_basis, self.species)
         if self.gated < 0:
             raise InputError(f"gated is {self.gated}; give 0 for a linear model, or the channels of each irrep.")
         if not self.hidden or min(self.hidden) < 1:

@@ -10,6 +10,7 @@ import vpotjax as vp
 from tests.molecules import central_difference
 from vpotjax import losses
 from vpotjax.electronic.purification import purified_density_matrix
+from vpotjax.electronic.real_space import electron_density
 
 N, NELEC = 6, 4
 
@@ -121,6 +122,30 @@ def test_derivatives_in_reverse_through_a_loop():
     first = jax.jit(jax.jacrev(along))
     exact = jax.jit(jax.jacrev(first))(0.0)
     np.testing.assert_allclose(central_difference(first, 1e-3), exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["raw", "metric", "lowdin", "rational"])
+def test_powers_agree_with_numpy(kind):
+    factor = hermitian(9)
+    potential, overlap = -factor @ factor.conj().T, problem()[1]
+    root = scipy.linalg.fractional_matrix_power(overlap, -0.5)
+    lowdin = root @ potential @ root
+    for k, power in enumerate(vp.potential_powers(potential, overlap, 3, kind), start=1):
+        expected = {
+            "raw": np.linalg.matrix_power(potential, k),
+            "metric": potential @ np.linalg.matrix_power(np.linalg.inv(overlap) @ potential, k - 1),
+            "lowdin": np.linalg.matrix_power(lowdin, k),
+            "rational": np.linalg.inv(np.eye(N) - lowdin / 4.0**k),
+        }[kind]
+        np.testing.assert_allclose(power, expected, rtol=0, atol=1e-11 * np.abs(expected).max())  # rounding
+
+
+def test_densities_in_space_are_real():
+    values = np.random.default_rng(5).standard_normal((3, N))
+    density = vp.density_matrix(*problem(), NELEC)
+    expected = np.einsum("gp,pq,gq->g", values, density, values)
+    assert np.isrealobj(electron_density(density, values))
+    np.testing.assert_allclose(electron_density(density, values), expected.real, rtol=0, atol=1e-12)
 
 
 def test_real_matrices_as_complex_ones():

@@ -35,9 +35,23 @@ SKEW = np.zeros((4, 4))
 SKEW[0, 1] = 0.1
 NEGATIVE = np.diag([1.0, 1.0, 1.0, -0.5])
 
+
+def singular():
+    """Overlaps of rank 3 up to rounding, in which the last pivot of a factorisation is noise of either sign."""
+    rows = RNG.standard_normal((4, 3))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    overlap = rows @ rows.T
+    np.fill_diagonal(overlap, 1.0)
+    return overlap
+
+
+SINGULAR = [singular() for _ in range(20)]
+
 HYDROGEN = vp.Molecule(np.array([1, 1]), np.array([[0, 0, 0], [0, 0, 1.4]]))
 SMALL = {"H": [[0, [0.8, 1.0]], [1, [0.7, 1.0]]]}
 BASIS = vp.load_basis(SMALL, HYDROGEN.numbers)
+SQUARE = np.eye(8) + 0.02 * symmetric(8, 8)
+SQUARE_SKEW = SQUARE + 0.1 * np.eye(8, k=1)
 TOGETHER = np.zeros((2, 3))
 LOST = np.array([[0, 0, 0], [0, 0, np.inf]])
 CENTRE = np.array([[0.0, 0.0, 3.0]])
@@ -65,6 +79,42 @@ GUARDS = {
         OVERLAP,
         [NEGATIVE, OVERLAP + SKEW],
         "not positive definite|not symmetric",
+    ),
+    "singular S": (
+        lambda s: vp.density_matrix(FOCK, s, 4),
+        OVERLAP,
+        SINGULAR,
+        "not positive definite",
+    ),
+    "singular S, α": (
+        lambda s: vp.polarizability(FOCK, s, POSITION, 4),
+        OVERLAP,
+        SINGULAR,
+        "not positive definite",
+    ),
+    "singular S, projection": (
+        lambda s: projected_fock(FOCK, s, OVERLAP[:, :2]),
+        OVERLAP,
+        SINGULAR,
+        "not positive definite",
+    ),
+    "singular S, smearing": (
+        lambda s: vp.density_matrix(FOCK, s, 4, smearing=0.01),
+        OVERLAP,
+        SINGULAR,
+        "not positive definite",
+    ),
+    "singular S, powers": (
+        lambda s: vp.potential_powers(FOCK, s, 2, "metric")[1],
+        OVERLAP,
+        SINGULAR,
+        "not positive definite",
+    ),
+    "singular S, Löwdin powers": (
+        lambda s: vp.potential_powers(FOCK, s, 2, "lowdin"),
+        OVERLAP,
+        SINGULAR,
+        "not positive definite",
     ),
     "density, F": (lambda f: vp.density_matrix(f, OVERLAP, 4), FOCK, [FOCK + SKEW], "fock is not symmetric"),
     "density, S": (
@@ -117,6 +167,32 @@ GUARDS = {
         [5.0, 10.0, -2.0],
         "nelec is",
     ),
+    "polarizability, r": (
+        lambda r: vp.polarizability(FOCK, OVERLAP, r, 4),
+        POSITION,
+        [POSITION + SKEW],
+        "position_integrals is not symmetric",
+    ),
+    "dipole, r": (
+        lambda r: vp.dipole(FOCK, r, np.zeros((1, 3)), np.ones(1)),
+        POSITION,
+        [POSITION + SKEW],
+        "position_integrals is not symmetric",
+    ),
+    "dipole, P": (
+        lambda p: vp.dipole(p, POSITION, np.zeros((1, 3)), np.ones(1)),
+        FOCK,
+        [FOCK + SKEW],
+        "density is not symmetric",
+    ),
+    "Mulliken, S": (lambda s: vp.mulliken_charges(SQUARE, s, BASIS), SQUARE, [SQUARE_SKEW], "overlap is not symmetric"),
+    "Löwdin, S": (
+        lambda s: vp.lowdin_charges(SQUARE, s, BASIS),
+        SQUARE,
+        [SQUARE_SKEW, SQUARE - 2 * np.eye(8)],
+        "overlap is not (symmetric|positive)",
+    ),
+    "Mayer, P": (lambda p: vp.mayer_bond_orders(p, SQUARE, BASIS), SQUARE, [SQUARE_SKEW], "density is not symmetric"),
     "projected F": (lambda f: projected_fock(f, OVERLAP, OVERLAP[:, :2]), FOCK, [FOCK + SKEW], "fock is not symmetric"),
     "gap, electrons": (
         lambda n: vp.homo_lumo_gap(jnp.array([-1.0, -0.5, 0.2]), n),
@@ -252,6 +328,42 @@ def test_types_that_lapack_does_not_know_are_named(dtype):
         vp.eigh(FOCK.astype(jnp.bfloat16 if dtype == "bfloat16" else dtype), OVERLAP)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: vp.eigh(FOCK, OVERLAP, threshold=0.0), "threshold is 0.0; give a small positive number"),
+        (lambda: vp.eigh(FOCK, OVERLAP, threshold=np.nan), "threshold is nan"),
+        (lambda: vp.eigh(FOCK, OVERLAP, threshold=10.0), "threshold is 10.0, above all eigenvalues"),
+        (lambda: vp.polarizability(FOCK, OVERLAP, POSITION, 4, frequency=0.1j), "frequency is 0.1j; give a real"),
+        (lambda: vp.potential_powers(5 * np.eye(2), np.eye(2), 1, "rational"), "eigenvalue of 4 hartree or more"),
+        (lambda: vp.homo_lumo_gap(np.zeros((3, 5)), np.array([2, 2, 2])), "molecules of a batch by vmap"),
+        (lambda: vp.homo_lumo_gap(np.zeros((2, 5)), np.array([2, 2, 2])), "nelec has shape"),
+        (lambda: vp.homo_lumo_gap(np.zeros(5), 2, np.ones(4, bool)), "level_mask has shape"),
+        (lambda: vp.mulliken_charges(SQUARE, SQUARE[0], BASIS), "overlap has shape"),
+        (lambda: vp.lowdin_charges(FOCK, OVERLAP, BASIS), "density has shape"),
+        (lambda: BASIS.nelec(0.5), "charge is 0.5; give whole numbers"),
+    ],
+)
+def test_arguments_without_a_meaning_are_named(call, message):
+    with pytest.raises(vp.InputError, match=message):
+        call()
+
+
+def test_masks_of_integers_are_masks():
+    padded = np.pad(FOCK, (0, 2)), np.pad(OVERLAP, (0, 2))
+    mask = np.array([1, 1, 1, 1, 0, 0])
+    for function in (vp.eigh, jax.jit(vp.eigh)):
+        np.testing.assert_allclose(function(*padded, mask)[0][:4], vp.eigh(FOCK, OVERLAP)[0], rtol=0, atol=1e-13)
+
+
+def test_positions_of_integers_are_lengths():
+    """Fractional charges are not cut to integers beside them."""
+    arguments = FOCK, POSITION, np.array([[0, 0, 0], [0, 1, -1]])
+    plain = vp.dipole(arguments[0], arguments[1], arguments[2].astype(float), np.array([7.5, 0.5]))
+    np.testing.assert_array_equal(vp.dipole(*arguments, np.array([7.5, 0.5])), plain)
+    assert vp.Molecule(np.array([1, 1]), jnp.array([[0, 0, 0], [0, 0, 1]])).positions.dtype == float
+
+
 def test_lists_and_integers_are_numbers():
     diagonal = [[-2, 0], [0, 1]]
     energies, _ = vp.eigh(diagonal, [[1, 0], [0, 1]])
@@ -265,8 +377,12 @@ def test_lists_and_integers_are_numbers():
 
 def test_screened_potential_of_effective_cores_is_refused_by_models():
     for options in ({"baseline": "sap"}, {"baseline": "zero", "inputs": ("overlap", "sap")}):
-        with pytest.raises(vp.InputError, match=r"effective cores for the elements \[53\]"):
+        with pytest.raises(
+            vp.InputError, match=r"(baseline|inputs) has 'sap', .*effective cores for the elements \[53\]"
+        ):
             ModelConfig(species=(1, 53), orbital_basis="def2-svp", potential_basis="def2-svp", **options)
+    with pytest.raises(vp.InputError, match=r"inputs has 'sap', .*effective cores"):
+        PropertyConfig((1, 53), "energy", inputs=("overlap", "sap"))
     config = ModelConfig(species=(1, 53), orbital_basis="def2-svp", baseline="core", members=1, power_order=1)
     assert config.species == (1, 53)
     with pytest.raises(vp.InputError, match="all electrons"):

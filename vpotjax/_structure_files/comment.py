@@ -3,7 +3,7 @@
 - `key=value` (extended xyz), and `key: value` or `key value` where the key is a name of charge, spin or multiplicity;
 - two integers and nothing else, or ORCA's `* xyz 2 1`: charge and multiplicity;
 - `units=`, `pbc=`, `Lattice=`, and i-PI's `positions{atomic_unit}`;
-- words such as "anion" or "triplet" state nothing, but must fit charge and spin.
+- words such as "anion" or "triplet", and a formula with a charge, state nothing, but must fit charge and spin.
 
 Other text is free, unless it talks of charge, spin, bohr or a cell: that is refused rather than ignored.
 """
@@ -23,7 +23,10 @@ _SPACED = re.compile(
     rf"\b({_PREFIX}(?:charge|chrg|multiplicity|mult|spin|unpaired electrons))\s+(?:of\s+|is\s+)?([+-]?\d[^\s,;]*)",
     re.IGNORECASE,
 )
-_ABOUT = re.compile(r"charge|chrg|spin|mult|unpaired|magmom|moment|unit|pbc|lattice|cell|box|^2s\+1$|^[qs]$|^uhf$")
+_ABOUT = re.compile(
+    r"charge|chrg|^chg$|spin|mult|unpaired|magmom|moment|unit|pbc|lattice|cell|box|^2s(\+1)?$|^[qsm]$|^uhf$"
+    r"|^n?elec(trons?)?$"
+)
 _TWO_INTEGERS = re.compile(r"\s*(?:\*\s*xyz\s)?\s*([+-]?\d+)[\s,]+([+-]?\d+)\s*", re.IGNORECASE)
 _TWO_AND_TEXT = re.compile(r"\s*[+-]?\d[\s,]+[1-9][\s,;]+[A-Za-z]")
 _TALK = re.compile(r"\b(charges?|charged|chrg|multiplicity|spins?|unpaired|magmoms?)\b", re.IGNORECASE)
@@ -31,6 +34,13 @@ _BOHR = re.compile(
     r"\bbohrs?\b|\b(?:coord|geom|position|unit|length|distance)\w*\b[^,;]*?(?:\ba\.?u\b|\batomic\b|\b[np]m\b|nanomet|picomet)",
     re.IGNORECASE,
 )
+_ION = re.compile(  # SO4 2-, SO4^2-, [SO4]2-, SO4(2-), Na+, OH-
+    r"(?<!\w)[\[(]*(?:[A-Z][a-z]?\d*|[\])]\d*)+(?:[\s^(]{1,2}\d|\d?)([+\u2212-]){1,3}\)?(?=[\s,;.]|$)"
+)
+_FRACTIONAL = re.compile(
+    r"\b(?:frac\w*|crystal|direct|scaled|reduced)\s+(?:\w+\s+)?(?:coord|position)\w*|\bfractional\b", re.IGNORECASE
+)
+_CELL_LENGTHS = re.compile(r"\ba\s*=\s*[\d.].*\bb\s*=\s*[\d.].*\bc\s*=\s*[\d.]", re.IGNORECASE)
 _CELL = re.compile(r"\b(?:unit[ _-]?cell|cell|lattice|box|pbc|crystal)\b\W*(?:\(\w+\))?\W*[-+.\d]", re.IGNORECASE)
 _IPI_UNIT = re.compile(r"\bpositions\{(\w+)\}", re.IGNORECASE)
 
@@ -123,7 +133,7 @@ def _refuse_periodic(pairs: list[tuple[str, str]], rest: str, place: Place) -> N
     if any(_FLAGS[flag] for flag in flags):
         raise place.error(f'pbc="{" ".join(flags).upper()}" is periodic; {PERIODIC}')
     cells = [f"{key}={value}" for key, value in named if key in _CELL_KEYS and re.search("[1-9A-Za-z]", value)]
-    found = _CELL.search(rest)
+    found = _CELL.search(rest) or _CELL_LENGTHS.search(rest) or _FRACTIONAL.search(rest)
     if not flags and (cells or found):
         words = cells[0][:60] if cells else found[0] if found else ""
         raise place.error(f"{words!r} states a cell, which is periodic unless pbc says otherwise; {PERIODIC}")
@@ -156,7 +166,8 @@ def _unit(pairs: list[tuple[str, str]], rest: str, place: Place) -> float:
 def _claims(rest: str) -> tuple[Claim, ...]:
     """Words that name a charge or a spin; two of a kind, as in "singlet and triplet", claim nothing."""
     words = {(found[1] or found[2]).lower() for found in _CLAIM_WORDS.finditer(rest)}
-    claims = []
+    claims = [Claim(found[0].strip(), "charge", 1 if found[1] == "+" else -1) for found in _ION.finditer(rest)]
+    claims = claims if len(claims) == 1 else []
     signs, spins = words & _SIGN_WORDS.keys(), words & _SPIN_WORDS.keys()
     if len(signs) == 1:
         word = signs.pop()

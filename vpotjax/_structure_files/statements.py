@@ -19,12 +19,14 @@ SUM_TOLERANCE = 0.05  # rounding and grid errors of atomic charges or moments; f
 Kind = Literal["charge", "spin", "multiplicity"]
 
 _KEYS: dict[str, Kind] = {
-    **dict.fromkeys(["charge", "totalcharge", "netcharge", "formalcharge", "molecularcharge", "chrg"], "charge"),
+    **dict.fromkeys(["charge", "totalcharge", "netcharge", "formalcharge", "molecularcharge", "chrg", "chg"], "charge"),
     **dict.fromkeys(["spin", "unpaired", "unpairedelectrons", "nunpaired", "numunpaired", "uhf"], "spin"),
     **dict.fromkeys(["multiplicity", "mult", "multip", "spinmultiplicity", "spinmult", "2s+1"], "multiplicity"),
 }
 _MOMENTS = ("magmom", "totalmagmom", "magneticmoment", "totalmagneticmoment")  # in Bohr magnetons, so nα − nβ
-_TALKS = re.compile(r"charge|chrg|spin|multiplic|unpaired|magmom|magneticmoment|magneti[sz]ation|^[qs]$")
+_TALKS = re.compile(
+    r"charge|chrg|spin|multiplic|unpaired|magmom|magneticmoment|magneti[sz]ation|^[qsm]$|^2s$|^n?elec(trons?)?$"
+)
 _OTHER_CHARGE = re.compile(r"nuclear|core")  # known, but not the molecule's charge
 _INTEGER = re.compile(r"([+-]?\d+)(?:\.0*)?|(\d+)([+-])")
 
@@ -59,7 +61,7 @@ class Statement(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A word such as "triplet" that allows only some charges (by sign) or spins (by size)."""
+    """Words such as "triplet" or "SO4 2-", which allow only some charges (by sign) or spins (by size)."""
 
     word: str
     kind: Literal["charge", "spin"]

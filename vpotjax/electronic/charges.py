@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from vpotjax._checks import require_shape
+from vpotjax._guards import flag, floating_array, is_hermitian, require_hermitian, require_positive
 from vpotjax._numerics import square_root, unit_padding
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
@@ -18,8 +20,12 @@ def mulliken_charges(density: Array, overlap: Array, basis: Basis) -> jax.Array:
         density: P, (nao, nao), spin-summed; or (2, nao, nao), α and β.
         overlap: S, (nao, nao).
         basis: of both; its nuclear charges are the Z_A.
+
+    Raises:
+        InputError: other shapes; P or S that is known not to be Hermitian (NaN where it is traced).
     """
-    return _charges(jnp.real(jnp.sum(spin_summed(density) * jnp.conj(overlap), axis=1)), basis)
+    density, overlap, valid = _checked(density, overlap, basis)
+    return valid * _charges(jnp.real(jnp.sum(spin_summed(density) * jnp.conj(overlap), axis=1)), basis)
 
 
 def lowdin_charges(density: Array, overlap: Array, basis: Basis) -> jax.Array:
@@ -28,8 +34,9 @@ def lowdin_charges(density: Array, overlap: Array, basis: Basis) -> jax.Array:
     Args:
         density, overlap, basis: as `mulliken_charges`.
     """
+    density, overlap, valid = _checked(density, overlap, basis)
     root = square_root(unit_padding(overlap, jnp.asarray(basis.ao_mask)))
-    return _charges(jnp.real(jnp.sum(jnp.conj(root) * (root @ spin_summed(density)), axis=1)), basis)
+    return valid * _charges(jnp.real(jnp.sum(jnp.conj(root) * (root @ spin_summed(density)), axis=1)), basis)
 
 
 def mayer_bond_orders(density: Array, overlap: Array, basis: Basis) -> jax.Array:
@@ -40,14 +47,31 @@ def mayer_bond_orders(density: Array, overlap: Array, basis: Basis) -> jax.Array
     Args:
         density, overlap, basis: as `mulliken_charges`.
     """
-    spin_summed(density)  # checks the shape
+    density, overlap, valid = _checked(density, overlap, basis)
     products = density @ overlap
     orders = jnp.real(products * jnp.swapaxes(products, -1, -2))
     if orders.ndim == 3:
         orders = 2 * jnp.sum(orders, axis=0)
     members = atom_membership(basis, orders.dtype)
     result = members @ orders @ members.T
-    return result * (1 - jnp.eye(len(result), dtype=result.dtype))
+    return valid * result * (1 - jnp.eye(len(result), dtype=result.dtype))
+
+
+def _checked(density: Array, overlap: Array, basis: Basis) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """P and S as arrays, and a factor: NaN where one of them is traced and not Hermitian.
+
+    Raises:
+        InputError: shapes that do not fit the basis; known values that are not Hermitian, S with negative eigenvalues.
+    """
+    density, overlap = floating_array("density", density), floating_array("overlap", overlap)
+    nao = basis.nao
+    require_shape("density", density, (2, nao, nao) if density.ndim == 3 else (nao, nao))
+    require_shape("overlap", overlap, (nao, nao))
+    require_hermitian("density", "P", density)
+    require_hermitian("overlap", "S", overlap)
+    require_positive(overlap, basis.ao_mask, threshold=0.0)
+    valid = flag(is_hermitian(jnp.asarray(density)), is_hermitian(jnp.asarray(overlap)))
+    return jnp.asarray(density), jnp.asarray(overlap), valid.astype(jnp.finfo(density.dtype).dtype)
 
 
 def atom_membership(basis: Basis, dtype: jnp.dtype) -> jax.Array:

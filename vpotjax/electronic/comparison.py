@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vpotjax._checks import require_shape
-from vpotjax._guards import flag, is_hermitian, overlap_is_valid
+from vpotjax._guards import flag, has_inverse, is_hermitian, overlap_is_valid
 from vpotjax._numerics import adjoint, unit_padding
 from vpotjax._typing import Array
 from vpotjax.electronic.eigensolver import eigh
@@ -83,7 +83,6 @@ def projected_fock(
     transformation = orthogonaliser(overlap, ao_mask, threshold)
     expansion = transformation @ (adjoint(transformation) @ cross_overlap)
     result = adjoint(expansion) @ fock @ expansion
-    valid = flag(is_hermitian(fock), overlap_is_valid(overlap, ao_mask, threshold)).astype(
-        jnp.finfo(result.dtype).dtype
-    )
+    sound = overlap_is_valid(overlap, ao_mask, threshold) & has_inverse(overlap, transformation)
+    valid = flag(is_hermitian(fock), sound).astype(jnp.finfo(result.dtype).dtype)
     return valid * (result + adjoint(result)) / 2

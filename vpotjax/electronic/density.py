@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError, is_concrete
-from vpotjax._guards import flag, is_hermitian, overlap_is_valid
+from vpotjax._guards import flag, has_inverse, is_hermitian, overlap_is_valid
 from vpotjax._numerics import adjoint
 from vpotjax._typing import Array
 from vpotjax.electronic.fermi import fermi_matrix
@@ -43,9 +43,9 @@ def density_matrix(
 
     Returns:
         P, spin-summed, (nao, nao); with α and β the two densities (2, nao, nao), tr P_σ S = nelec_σ.
-        NaN where the gap is closed (below 1e-7 of the spectrum's width; not with `smearing`), and under jit where F or
-        S is not symmetric (Hermitian), S not positive definite, `smearing` not positive, or the number of electrons
-        odd, negative or too large.
+        NaN where the gap is closed (below 1e-7 of the largest |ε|, in float32 1e-5; not with `smearing`), and under
+        jit where F or S is not symmetric (Hermitian), S not positive definite, `smearing` not positive, or the number
+        of electrons odd, negative or too large.
 
     Raises:
         InputError: wrong shapes; known values that are bad in the sense above, a closed gap excepted.
@@ -72,7 +72,7 @@ def _smeared(
     electrons = 1.0 if fock.ndim == 3 else 2.0
     number = jnp.asarray(nelec) / electrons
     count = jnp.sum(real_orbitals(transformation))
-    sound = overlap_is_valid(overlap, ao_mask, threshold)
+    sound = overlap_is_valid(overlap, ao_mask, threshold) & has_inverse(overlap, transformation)
 
     def one_spin(fock: Array, number: Array) -> jax.Array:
         matrix = orthogonal_fock(fock, transformation, 100.0 * smearing)

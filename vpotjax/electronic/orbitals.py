@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vpotjax._guards import flag, is_hermitian, overlap_is_valid
+from vpotjax._guards import flag, has_inverse, is_hermitian, overlap_is_valid
 from vpotjax._numerics import adjoint, spectrum
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
@@ -108,7 +108,7 @@ def solutions(
     transformation = orthogonaliser(overlap, ao_mask, threshold)
     count = jnp.sum(real_orbitals(transformation))
     channels, nocc, whole = spin_channels(fock, nelec)
-    sound = overlap_is_valid(overlap, ao_mask, threshold)
+    sound = overlap_is_valid(overlap, ao_mask, threshold) & has_inverse(overlap, transformation) & (count > 0)
 
     def one_spin(fock: Array, nocc: Array) -> tuple[Any, ...]:
         matrix = orthogonal_fock(fock, transformation)

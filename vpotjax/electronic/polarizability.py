@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vpotjax._checks import InputError, require_shape
+from vpotjax._guards import flag, floating_array, is_hermitian, require_hermitian
 from vpotjax._numerics import adjoint
 from vpotjax._typing import Array
 from vpotjax.electronic.frames import response
@@ -49,8 +50,12 @@ def polarizability(
         InputError: as `density_matrix`; `imaginary` without a frequency.
     """
     fock, overlap = checked_matrices(fock, overlap, ao_mask, threshold)
+    position_integrals = floating_array("position_integrals", position_integrals)
     require_shape("position_integrals", position_integrals, (3, *overlap.shape))
     require_electrons(fock, nelec, ao_mask)
+    require_hermitian("position_integrals", "r", position_integrals)
+    if jnp.iscomplexobj(frequency):
+        raise InputError(f"frequency is {frequency}; give a real number, with imaginary=True for α(iω).")
     if imaginary and frequency is None:
         raise InputError("imaginary is True, but frequency is None; give the frequency in hartree.")
     require_occupied(max_occupied, overlap)
@@ -85,4 +90,5 @@ def polarizability_of(
         return jnp.asarray(valid * (alpha + alpha.T) / 2)
 
     per_spin = jax.vmap(one_spin)(orbitals.spaces, orbitals.within, orbitals.occupied, orbitals.valid)
-    return 2 * orbitals.electrons_per_orbital * jnp.asarray(jnp.sum(per_spin, axis=0))
+    symmetric = flag(is_hermitian(jnp.asarray(position_integrals))).astype(per_spin.dtype)
+    return 2 * orbitals.electrons_per_orbital * symmetric * jnp.sum(per_spin, axis=0)

@@ -56,7 +56,7 @@ def _purified(
     channels, nocc, whole = spin_channels(fock, nelec)
     root, orthonormal = _inverse_root(unit_padding(overlap, ao_mask), root_steps)
     sound = overlap_is_valid(overlap, ao_mask, None)  # positive where the iteration converges
-    real = jnp.ones(fock.shape[-1], bool) if ao_mask is None else jnp.asarray(ao_mask)
+    real = jnp.ones(fock.shape[-1], bool) if ao_mask is None else jnp.asarray(ao_mask, bool)
 
     def one_spin(fock: Array, nocc: Array) -> jax.Array:
         matrix = root @ (unit_padding(fock, ao_mask) * (real[:, None] & real[None, :])) @ root

@@ -19,7 +19,7 @@ def electron_density(density: Array, ao_values: Array) -> jax.Array:
     """
     total = spin_summed(density)
     require_shape("ao_values", ao_values, (None, total.shape[0]))
-    return jnp.sum((ao_values @ total) * ao_values, axis=1)
+    return jnp.real(jnp.sum((ao_values @ total) * ao_values, axis=1))
 
 
 def spin_density(density: Array, ao_values: Array) -> jax.Array:

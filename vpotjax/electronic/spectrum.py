@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._checks import InputError, is_concrete
+from vpotjax._checks import InputError, is_concrete, require_shape
 from vpotjax._typing import Array
 
 
@@ -28,12 +28,15 @@ def homo_lumo_gap(mo_energies: Array, nelec: Array | int, level_mask: Array | No
         InputError: `nelec` is known and odd or negative, or not one number for each spin.
     """
     energies, electrons = jnp.asarray(mo_energies), jnp.asarray(nelec)
-    if electrons.ndim != energies.ndim - 1:
+    closed = energies.ndim == 1
+    fits = closed or (energies.ndim == 2 and len(energies) == 2)
+    if not fits or electrons.shape != energies.shape[:-1]:
         raise InputError(
             f"nelec has shape {electrons.shape} for mo_energies of shape {energies.shape}; give one number for (nmo,), "
-            "two for (2, nmo)."
+            "two for (2, nmo), α and β; molecules of a batch by vmap."
         )
-    closed = energies.ndim == 1
+    if level_mask is not None:
+        require_shape("level_mask", level_mask, energies.shape)
     step, nmo = (2 if closed else 1), energies.shape[-1]
     if is_concrete(nelec) and (np.any(np.asarray(nelec) < 0) or np.any(np.asarray(nelec) % step)):
         raise InputError(

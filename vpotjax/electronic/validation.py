@@ -18,12 +18,15 @@ def checked_matrices(
     """F and S as arrays of real or complex floating-point numbers.
 
     Raises:
-        InputError: `fock` is not (nao, nao) or (2, nao, nao), `overlap` not (nao, nao), or their numbers are of a type
-            that LAPACK does not know; values that are known are not those of Hermitian matrices, or S not positive.
+        InputError: `threshold` is not a positive number; `fock` is not (nao, nao) or (2, nao, nao), `overlap` not
+            (nao, nao), or their numbers are of a type that LAPACK does not know; values that are known are not those of
+            Hermitian matrices, or S not positive.
 
     Warns:
         PrecisionWarning: see `require_positive`.
     """
+    if threshold is not None and not 0 < threshold < np.inf:
+        raise InputError(f"threshold is {threshold}; give a small positive number such as 1e-7, or None.")
     fock, overlap = floating_array("fock", fock), floating_array("overlap", overlap)
     nao = fock.shape[-1] if fock.ndim else 0
     require_shape("fock", fock, (2, nao, nao) if fock.ndim == 3 else (nao, nao))

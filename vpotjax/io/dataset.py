@@ -169,7 +169,7 @@ def _check_labels(where: str, labels: Mapping[str, Any]) -> None:
     for key, shape in shapes.items():
         if key in arrays:
             require_shape(f"{where} {key!r}", arrays[key], shape)
-    for key in [key for key in MATRICES if key in arrays]:
+    for key in [key for key in (*MATRICES, "polarizability") if key in arrays]:
         matrix = arrays[key].astype(float)
         error = np.abs(matrix - matrix.T).max(initial=0)
         if error > ROUNDING.get(arrays[key].dtype.itemsize, 1e-10) * np.abs(matrix).max(initial=0):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
-from vpotjax.basis import Basis
+from vpotjax.basis import Basis, element_basis
 from vpotjax.integrals.kinetic import kinetic
 from vpotjax.integrals.nuclear_attraction import external_potential, nuclear_attraction, screened_potential
 from vpotjax.integrals.overlap import overlap
@@ -41,6 +41,16 @@ def check_cutoff(cutoff: float | None) -> None:
     """Raise InputError unless `cutoff` is None or a positive length."""
     if cutoff is not None and not cutoff > 0:
         raise InputError(f"cutoff is {cutoff}; give a length in bohr, or None.")
+
+
+def require_all_electrons(argument: str, values: Sequence[str], basis: str, species: Sequence[int]) -> None:
+    """Raise InputError where "sap" is among the values of `argument`, and `basis` has effective cores for `species`."""
+    cores = [z for z in species if "sap" in values and element_basis(basis, z)[1]]
+    if cores:
+        raise InputError(
+            f"{argument} has 'sap', but {basis!r} has effective cores for the elements {cores}, for which it is not "
+            "defined; use an all-electron basis, or leave 'sap' out."
+        )
 
 
 def cutoff_function(distances: Array, cutoff: float) -> jax.Array:

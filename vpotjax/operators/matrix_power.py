@@ -14,9 +14,18 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vpotjax._checks import InputError, require_shape
-from vpotjax._guards import flag, floating_array, is_hermitian, overlap_is_valid, require_hermitian, require_positive
+from vpotjax._checks import InputError, is_concrete, require_shape
+from vpotjax._guards import (
+    flag,
+    floating_array,
+    has_inverse,
+    is_hermitian,
+    overlap_is_valid,
+    require_hermitian,
+    require_positive,
+)
 from vpotjax._numerics import adjoint, inverse_cholesky, inverse_square_root, unit_padding
 from vpotjax._typing import Array
 
@@ -37,7 +46,7 @@ def potential_powers(
     """Powers 1 … order of V, (order, nao, nao), hartree^k ("rational": no unit); zero on padding; each symmetric.
 
     Args:
-        potential: V, (nao, nao), zero on padding; for "rational" without positive eigenvalues.
+        potential: V, (nao, nao), zero on padding; for "rational" attractive, without eigenvalues above 4 hartree (nan).
         overlap: S, (nao, nao); not used by "raw".
         order: highest power, ≥ 1.
         kind: one of KINDS.
@@ -60,19 +69,24 @@ def potential_powers(
         require_hermitian("overlap", "S", overlap)
         require_positive(overlap, ao_mask)
         valid = valid & overlap_is_valid(overlap, ao_mask, None)
-    first = step = potential = potential * flag(valid).astype(potential.dtype)
+    first = step = potential = potential * _factor(potential, valid)
     if kind == "metric":
         inverse = inverse_cholesky(unit_padding(overlap, ao_mask))
-        step = adjoint(inverse) @ (inverse @ potential)
+        step = adjoint(inverse) @ (inverse @ potential) * _factor(potential, has_inverse(overlap, adjoint(inverse)))
     elif kind in ("lowdin", "rational"):
-        first = step = lowdin(potential, overlap, ao_mask)
+        root = inverse_square_root(unit_padding(overlap, ao_mask))
+        first = step = root @ potential @ root * _factor(potential, has_inverse(overlap, root))
     if kind == "rational":
         return _resolvents(first, order, ao_mask)
     powers = [first]
     for _ in range(order - 1):
         product = powers[-1] @ step
-        powers.append((product + product.T) / 2)
+        powers.append((product + adjoint(product)) / 2)
     return jnp.stack(powers)
+
+
+def _factor(matrix: Array, condition: Array) -> jax.Array:
+    return flag(condition).astype(matrix.dtype)
 
 
 def lowdin(operators: Array, overlap: Array, ao_mask: Array | None = None) -> jax.Array:
@@ -83,9 +97,13 @@ def lowdin(operators: Array, overlap: Array, ao_mask: Array | None = None) -> ja
 
 def _resolvents(potential: Array, order: int, ao_mask: Array | None) -> jax.Array:
     identity = jnp.eye(len(potential), dtype=potential.dtype)
-    real = 1.0 if ao_mask is None else (ao_mask[:, None] & ao_mask[None, :]).astype(potential.dtype)
+    mask = jnp.ones(len(potential), bool) if ao_mask is None else jnp.asarray(ao_mask, bool)
+    real = (mask[:, None] & mask[None, :]).astype(potential.dtype)
     results = []
     for k in range(1, order + 1):
         factor = inverse_cholesky(identity - potential / 4.0**k)  # positive definite, as V has no positive eigenvalue
-        results.append(real * (factor.T @ factor))
-    return jnp.stack(results)
+        results.append(real * (adjoint(factor) @ factor))
+    powers = jnp.stack(results)
+    if is_concrete(powers, potential) and not np.isfinite(np.asarray(powers)).all():
+        raise InputError("potential has an eigenvalue of 4 hartree or more; the rational kind is for attractive ones.")
+    return powers

@@ -18,6 +18,9 @@ from vpotjax.io.dataset import Sample
 from vpotjax.losses import Targets
 from vpotjax.model import ModelConfig, Prepared, prepare
 
+NOBLE_CORES = (0, 2, 10, 18, 36, 54, 86)  # electrons
+SAME_LEVEL_HARTREE = 2.0  # occupied levels outside atomic cores differ by less between any two bases
+
 
 @pytree
 class TrainingArrays:
@@ -87,12 +90,8 @@ def _targets(samples: Sequence[Sample], basis: str, small_basis: str, nao: int) 
     levels, masks = np.zeros((len(samples), nao)), np.zeros((len(samples), nao), bool)
     electrons = np.zeros(len(samples), int)
     for i, sample in enumerate(samples):
-        small, large = (_electrons(sample, name) for name in (small_basis, basis))
-        own, labels = sample.labels[small_basis]["mo_energies"].size, sample.labels[basis]["mo_energies"]
-        partner = np.arange(own) + (large - small) // 2  # the same level counted from the HOMO
-        masks[i, :own] = (partner >= 0) & (partner < len(labels))
-        levels[i, :own][masks[i, :own]] = labels[partner[masks[i, :own]]]
-        electrons[i] = small
+        own = sample.labels[small_basis]["mo_energies"].size
+        levels[i, :own], masks[i, :own], electrons[i] = _partners(sample, basis, small_basis)
     return Targets(
         mo_energies=levels,
         level_mask=masks,
@@ -103,5 +102,33 @@ def _targets(samples: Sequence[Sample], basis: str, small_basis: str, nao: int) 
     )
 
 
-def _electrons(sample: Sample, basis: str) -> int:
-    return int(sample.molecule.nelec(load_basis(basis, sample.molecule.numbers)))
+def _partners(sample: Sample, basis: str, small_basis: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Levels of `basis` for those of `small_basis` (nao,), 0 where there is none; which have one; electrons.
+
+    Levels are paired by their places counted from the HOMO. Where the bases have different effective cores, a level
+    that only one of them has may lie among the cores of other atoms, so levels of atomic cores have no partner then.
+
+    Raises:
+        InputError: with different cores, occupied partners are not the same level.
+    """
+    numbers = np.asarray(sample.molecule.numbers)
+    small, large = (load_basis(name, numbers) for name in (small_basis, basis))
+    nelec, own = int(small.nelec(sample.molecule.charge)), sample.labels[small_basis]["mo_energies"]
+    labels, removed = sample.labels[basis]["mo_energies"], small.nelec() - large.nelec()
+    partner = np.arange(len(own)) - removed // 2
+    exists = (partner >= 0) & (partner < len(labels))
+    cores = np.maximum(small.core_electrons, large.core_electrons)
+    differ = np.any(small.core_electrons != large.core_electrons)
+    if differ:
+        noble = np.array([max(n for n in NOBLE_CORES if n < z) for z in numbers.tolist()])
+        exists &= np.arange(len(own)) >= (np.maximum(noble, cores) - small.core_electrons).sum() // 2
+    levels = np.where(exists, labels[np.clip(partner, 0, len(labels) - 1)], 0.0)
+    far = exists & (np.abs(levels - own) > SAME_LEVEL_HARTREE) & (np.arange(len(own)) < nelec // 2)
+    if differ and far.any():
+        level = int(np.flatnonzero(far)[0])
+        raise InputError(
+            f"sample {sample.name!r}: level {level} is {own[level]:.3f} hartree in {small_basis!r} and "
+            f"{levels[level]:.3f} in {basis!r}, which has another effective core, so they are not the same level; use "
+            "bases with equal cores."
+        )
+    return levels, exists, nelec
