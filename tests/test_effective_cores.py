@@ -34,6 +34,8 @@ def test_electrons_belong_to_molecule_and_basis():
     )
     assert both.nelec.tolist() == [26, 24]
     assert jax.jit(lambda one: one.nelec)(jax.tree.map(jnp.asarray, both[1])) == 24
+    known = jax.tree.map(jnp.asarray, both[1])  # arrays of JAX that a traced function closes over
+    assert jax.jit(lambda x: x * known.nelec)(1.0) == 24
     config = ModelConfig(
         species=(1, 53), orbital_basis="def2-svp", potential_basis="def2-svp", power_order=1, members=1
     )

@@ -89,9 +89,10 @@ class Basis:
         Of a batch (nbatch,); an int where all is known.
         """
         if is_concrete(self.numbers, self.core_electrons, charge):
-            if np.any(np.asarray(charge) != np.round(charge)):
+            charges = np.asarray(charge)  # an array of JAX would be traced where a traced function closes over it
+            if np.any(charges != np.round(charges)):
                 raise InputError(f"charge is {charge}; give whole numbers.")
-            electrons = np.sum(np.asarray(self.numbers) - np.asarray(self.core_electrons), axis=-1) - charge
+            electrons = np.sum(np.asarray(self.numbers) - np.asarray(self.core_electrons), axis=-1) - charges
             return electrons if np.ndim(electrons) else int(electrons)
         return jnp.sum(jnp.asarray(self.numbers) - self.core_electrons, axis=-1) - charge
 
