@@ -1,6 +1,9 @@
 """LAPACK is called with one matrix at a time on CPUs, also under vmap: batched calls of jaxlib can wait for ever."""
 
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -69,3 +72,26 @@ def test_a_matrix_that_is_not_positive_leaves_its_neighbours_alone():
     overlap = batch()[1].at[1].set(-jnp.eye(N))
     inverse = jax.jit(jax.vmap(inverse_cholesky))(overlap)
     assert np.isnan(inverse).any(axis=(1, 2)).tolist() == [False, True, False]
+
+
+SINGLE = """
+import warnings
+import numpy as np
+import vpotjax as vp
+warnings.simplefilter("error")
+fock, overlap, position = np.diag([-2.0, -1, 1, 2]), np.eye(4) + 0.01, np.zeros((3, 4, 4))
+density = vp.density_matrix(fock, overlap, 4)
+basis = vp.load_basis({"H": [[0, [0.8, 1.0]], [0, [0.2, 1.0]]]}, [1, 1])
+results = [
+    *vp.eigh(fock, overlap), density, vp.density_matrix(fock, overlap, 4, smearing=0.01),
+    vp.polarizability(fock, overlap, position, 4), vp.potential_powers(-overlap, overlap, 2, "lowdin"),
+    vp.dipole(np.asarray(density), position, np.zeros((2, 3)), np.ones(2)),
+    vp.lowdin_charges(density, overlap, basis), vp.mayer_bond_orders(density, overlap, basis),
+]
+assert {str(r.dtype) for r in results} == {"float32"}
+"""
+
+
+def test_arrays_of_numpy_are_taken_without_a_warning_in_single_precision():
+    """In a process where double precision is off, as it is by default."""
+    subprocess.run([sys.executable, "-c", SINGLE], check=True, env={**os.environ, "JAX_ENABLE_X64": "0"})

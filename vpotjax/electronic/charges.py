@@ -70,8 +70,9 @@ def _checked(density: Array, overlap: Array, basis: Basis) -> tuple[jax.Array, j
     require_hermitian("density", "P", density)
     require_hermitian("overlap", "S", overlap)
     require_positive(overlap, basis.ao_mask, threshold=0.0)
-    valid = flag(is_hermitian(jnp.asarray(density)), is_hermitian(jnp.asarray(overlap)))
-    return jnp.asarray(density), jnp.asarray(overlap), valid.astype(jnp.finfo(density.dtype).dtype)
+    density, overlap = jnp.asarray(density), jnp.asarray(overlap)
+    valid = flag(is_hermitian(density), is_hermitian(overlap))
+    return density, overlap, valid.astype(jnp.finfo(density.dtype).dtype)
 
 
 def atom_membership(basis: Basis, dtype: jnp.dtype) -> jax.Array:

@@ -36,8 +36,9 @@ def checked_matrices(
     require_hermitian("fock", "F", fock)
     require_hermitian("overlap", "S", overlap)
     require_positive(overlap, ao_mask, threshold)
-    dtype = jnp.promote_types(fock.dtype, overlap.dtype)
-    return jnp.asarray(fock, dtype), jnp.asarray(overlap, dtype)
+    matrices = jnp.asarray(fock), jnp.asarray(overlap)  # after the checks: under jit this makes tracers of known values
+    dtype = jnp.result_type(*matrices)
+    return matrices[0].astype(dtype), matrices[1].astype(dtype)
 
 
 def require_electrons(fock: Any, nelec: Any, ao_mask: Any) -> None:

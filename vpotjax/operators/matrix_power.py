@@ -64,11 +64,12 @@ def potential_powers(
     require_shape("potential", potential, (None, None))
     require_shape("overlap", overlap, potential.shape)
     require_hermitian("potential", "V", potential)
-    valid = is_hermitian(potential)
+    valid = is_hermitian(jnp.asarray(potential))
     if kind != "raw":
         require_hermitian("overlap", "S", overlap)
         require_positive(overlap, ao_mask)
-        valid = valid & overlap_is_valid(overlap, ao_mask, None)
+        valid = valid & overlap_is_valid(jnp.asarray(overlap), ao_mask, None)
+    potential, overlap = jnp.asarray(potential), jnp.asarray(overlap)
     first = step = potential = potential * _factor(potential, valid)
     if kind == "metric":
         inverse = inverse_cholesky(unit_padding(overlap, ao_mask))
