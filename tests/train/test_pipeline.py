@@ -141,3 +141,17 @@ def test_evaluation_of_what_is_not_there_is_refused():
     for message, (data, trained_on) in cases.items():
         with pytest.raises(vp.InputError, match=message):
             evaluate(model, data, "test", trained_on)
+
+
+def test_labels_that_are_not_there_are_named(tmp_path):
+    dataset = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1))
+    large = dataset.attribute("large_basis")
+    without = [
+        dataclasses.replace(s, labels={b: {k: v for k, v in x.items() if k != "dipole"} for b, x in s.labels.items()})
+        for s in dataset.samples
+    ]
+    refused(
+        f"sample 'H2O', labels '{large}' lack dipole; add them", Dataset(without, dataset.attributes), tmp_path / "a"
+    )
+    alone = [dataclasses.replace(s, labels={large: s.labels[large]}) for s in dataset.samples]
+    refused("has no labels in basis 'sto-3g'", Dataset(alone, dataset.attributes), tmp_path / "b")

@@ -18,6 +18,7 @@ from vpotjax.io.dataset import Sample
 from vpotjax.losses import Targets
 from vpotjax.model import ModelConfig, Prepared, prepare
 
+OBSERVABLES = ("mo_energies", "dipole", "polarizability")
 NOBLE_CORES = (0, 2, 10, 18, 36, 54, 86)  # electrons
 SAME_LEVEL_HARTREE = 2.0  # occupied levels outside atomic cores differ by less between any two bases
 
@@ -53,10 +54,15 @@ def training_arrays(
     Raises:
         InputError: labels are absent, or a sample's stored overlap is not that of its geometry and basis.
     """
-    for basis in (config.orbital_basis, large_basis):
-        lacking = next((s.name for s in samples if basis not in s.labels), None)
-        if lacking is not None:
-            raise InputError(f"sample {lacking!r} has no labels in basis {basis!r}; choose a basis of the data set.")
+    for sample in samples:
+        for basis, wanted in ((large_basis, OBSERVABLES), (config.orbital_basis, (*OBSERVABLES, "fock", "overlap"))):
+            if basis not in sample.labels:
+                raise InputError(
+                    f"sample {sample.name!r} has no labels in basis {basis!r}; choose a basis of the data set."
+                )
+            lacking = [key for key in wanted if key not in sample.labels[basis]]
+            if lacking:
+                raise InputError(f"sample {sample.name!r}, labels {basis!r} lack {', '.join(lacking)}; add them.")
     batch = config.batch([s.molecule for s in samples], shape)
     prepared = jax.jit(map_batch, static_argnums=(0, 2))(prepare, batch, config)
     nao = prepared.overlap.shape[-1]
