@@ -39,6 +39,12 @@ def basis_entry(name_or_dict: BasisTable, number: int) -> str | ShellList:
         raise InputError(f"basis is {shown(name_or_dict)}; give a name, or a dict from chemical symbols.")
     if isinstance(name_or_dict, str):
         return name_or_dict if number else []
+    unknown = [key for key in name_or_dict if isinstance(key, str) and key not in _symbols()]
+    if unknown:
+        raise InputError(
+            f"basis has the key {unknown[0]!r}, which is no chemical symbol; atoms of one element share a basis here, "
+            "for others take from_pyscf."
+        )
     keys = [key for key in (symbol, number) if key in name_or_dict]
     if len(keys) > 1:
         raise InputError(f"basis has entries for both {symbol!r} and {number}; keep one.")
@@ -46,6 +52,13 @@ def basis_entry(name_or_dict: BasisTable, number: int) -> str | ShellList:
         covered = ", ".join(map(str, name_or_dict))
         raise InputError(f"basis has no entry for {symbol}; it covers {covered}: add {symbol!r}.")
     return name_or_dict[keys[0]] if keys else []
+
+
+@functools.cache
+def _symbols() -> frozenset[str]:
+    from ase.data import chemical_symbols
+
+    return frozenset(chemical_symbols)
 
 
 def symbol_of(number: int) -> str:

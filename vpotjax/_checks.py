@@ -36,6 +36,13 @@ def require_shape(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
         raise InputError(f"{name} has shape {actual}, expected {wanted}; reshape or check the argument order.")
 
 
+def require_lengths(name: str, values: Any) -> None:
+    """Raise InputError unless `values` are integers or numbers of single or double precision."""
+    dtype = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
+    if dtype.kind not in "iu" and dtype.name not in ("float32", "float64"):
+        raise InputError(f"{name} has dtype {dtype}; give numbers of float32 or float64.")
+
+
 def require_positions(numbers: Any, positions: Any, name: str = "positions") -> None:
     """Raise InputError unless `positions` is (natm, 3) and, where it has values, finite and without coincident nuclei.
 
@@ -45,6 +52,7 @@ def require_positions(numbers: Any, positions: Any, name: str = "positions") -> 
         name: of the argument, for the message.
     """
     require_shape(name, positions, (np.shape(numbers)[-1], 3))
+    require_lengths(name, positions)
     if not is_concrete(numbers, positions):
         return
     real = np.flatnonzero(np.asarray(numbers))

@@ -99,6 +99,8 @@ def pad_batch(
         InputError: no molecules, a molecule is larger than `shape`, or `shape` contradicts itself or `cartesian`.
     """
     bases = {"orbital": basis} if isinstance(basis, str) else dict(basis)
+    if isinstance(molecules, Molecule) or not all(isinstance(m, Molecule) for m in molecules):
+        raise InputError("molecules is no list of vpotjax.Molecule; put one into a list, and read files first.")
     if not molecules:
         raise InputError("molecules is empty; give at least one.")
     loaded = {

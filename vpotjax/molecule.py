@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from vpotjax._checks import InputError, is_concrete, require_shape
+from vpotjax._checks import InputError, is_concrete, require_lengths, require_shape
 from vpotjax._pytree import pytree, static_field
 from vpotjax._structure_files import Structure, integer, read_structures, structure_of_atoms
 from vpotjax._typing import Array
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from vpotjax.basis import Basis
 
+FARTHEST = 1e6  # bohr
 MIN_DISTANCE_ANGSTROM = 0.1  # a third of the shortest bond at any pressure; below it a file is wrong
 
 
@@ -48,6 +49,7 @@ class Molecule:
         object.__setattr__(self, "numbers", np.asarray(self.numbers))
         _check_numbers(self.numbers)
         require_shape("positions", self.positions, (len(self.numbers), 3))
+        require_lengths("positions", self.positions)
         object.__setattr__(self, "charge", _integer("charge", self.charge))
         object.__setattr__(self, "spin", _integer("spin", self.spin))
         _check_electrons(int(np.sum(self.numbers)) - self.charge, self.charge, self.spin)
@@ -196,6 +198,12 @@ def _check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
     if not np.isfinite(positions).all():
         atom = int(np.argwhere(~np.isfinite(positions))[0, 0])
         raise InputError(f"positions of atom {atom} are {positions[atom]}, expected finite numbers in bohr.")
+    if np.abs(positions).max() > FARTHEST:
+        atom = int(np.argwhere(np.abs(positions) > FARTHEST)[0, 0])
+        raise InputError(
+            f"positions of atom {atom} are {positions[atom]}; integrals lose their digits beyond {FARTHEST:.0e} bohr "
+            "of the origin, so move the molecule there, or correct them."
+        )
     distance = np.linalg.norm(positions[:, None] - positions[None, :], axis=-1)
     np.fill_diagonal(distance, np.inf)
     distance[(numbers == 0) | (numbers == 0)[:, None]] = np.inf  # a ghost may stand anywhere

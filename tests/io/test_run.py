@@ -417,6 +417,27 @@ def test_damaged_checkpoints_are_refused(run, tmp_path, file, damage):
         load_model(tmp_path)
 
 
+def test_one_changed_bit_of_the_weights_is_seen(run, tmp_path):
+    """Anywhere in the storage; a bit that no array depends on may be changed."""
+    weights = jax.tree.leaves(load_model(run).params)
+    refusals = 0
+    for trial in range(12):
+        folder = tmp_path / str(trial)
+        shutil.copytree(run, folder)
+        stored = max((f for f in (folder / "checkpoint").rglob("*") if f.is_file()), key=lambda file: file.stat().st_size)
+        content = bytearray(stored.read_bytes())
+        content[(trial + 1) * len(content) // 14] ^= 16
+        stored.write_bytes(content)
+        try:
+            loaded = jax.tree.leaves(load_model(folder).params)
+        except vp.InputError as error:
+            assert "cannot be read" in str(error)
+            refusals += 1
+        else:
+            assert all(np.array_equal(a, b) for a, b in zip(loaded, weights, strict=True))
+    assert refusals > 6
+
+
 def test_checkpoints_and_configurations_are_not_overwritten(run):
     before = (run / "config.json").read_bytes()
     with refused("exists"):

@@ -52,6 +52,7 @@ SMALL = {"H": [[0, [0.8, 1.0]], [1, [0.7, 1.0]]]}
 BASIS = vp.load_basis(SMALL, HYDROGEN.numbers)
 SQUARE = np.eye(8) + 0.02 * symmetric(8, 8)
 SQUARE_SKEW = SQUARE + 0.1 * np.eye(8, k=1)
+LISTS = vp.significant_pairs(BASIS, HYDROGEN.positions)
 TOGETHER = np.zeros((2, 3))
 LOST = np.array([[0, 0, 0], [0, 0, np.inf]])
 CENTRE = np.array([[0.0, 0.0, 3.0]])
@@ -219,6 +220,24 @@ GUARDS = {
         [TOGETHER, LOST],
         "at one place|finite",
     ),
+    "pair lists, places": (
+        lambda r: vp.overlap(BASIS, r, pairs=LISTS),
+        HYDROGEN.positions,
+        [HYDROGEN.positions + 0.2],
+        "pairs were made for positions that differ by up to 0.2 bohr",
+    ),
+    "gap, order": (
+        lambda e: vp.homo_lumo_gap(e, 2),
+        np.array([-1.0, 0.2, 0.3]),
+        [np.array([0.3, 0.2, -1.0])],
+        "not in ascending order",
+    ),
+    "occupied bound": (
+        lambda n: vp.orbitals(FOCK, OVERLAP, n, max_occupied=2).density,
+        4.0,
+        [6.0],
+        "max_occupied is 2, but 3",
+    ),
     "AO values, places": (
         lambda r: vp.ao_values(BASIS, r, CENTRE),
         HYDROGEN.positions,
@@ -334,13 +353,25 @@ def test_types_that_lapack_does_not_know_are_named(dtype):
         (lambda: vp.eigh(FOCK, OVERLAP, threshold=0.0), "threshold is 0.0; give a small positive number"),
         (lambda: vp.eigh(FOCK, OVERLAP, threshold=np.nan), "threshold is nan"),
         (lambda: vp.eigh(FOCK, OVERLAP, threshold=10.0), "threshold is 10.0, above all eigenvalues"),
-        (lambda: vp.polarizability(FOCK, OVERLAP, POSITION, 4, frequency=0.1j), "frequency is 0.1j; give a real"),
+        (lambda: vp.polarizability(FOCK, OVERLAP, POSITION, 4, frequency=0.1j), "frequency is 0.1j; give one real"),
         (lambda: vp.potential_powers(5 * np.eye(2), np.eye(2), 1, "rational"), "eigenvalue of 4 hartree or more"),
         (lambda: vp.homo_lumo_gap(np.zeros((3, 5)), np.array([2, 2, 2])), "molecules of a batch by vmap"),
         (lambda: vp.homo_lumo_gap(np.zeros((2, 5)), np.array([2, 2, 2])), "nelec has shape"),
         (lambda: vp.homo_lumo_gap(np.zeros(5), 2, np.ones(4, bool)), "level_mask has shape"),
         (lambda: vp.mulliken_charges(SQUARE, SQUARE[0], BASIS), "overlap has shape"),
         (lambda: vp.lowdin_charges(FOCK, OVERLAP, BASIS), "density has shape"),
+        (lambda: vp.polarizability(FOCK, OVERLAP, POSITION, 4, frequency=np.nan), "frequency is nan"),
+        (lambda: vp.polarizability(FOCK, OVERLAP, POSITION, 4, frequency=np.ones(2)), "several by vmap"),
+        (lambda: vp.polarizability(FOCK, OVERLAP, POSITION, 4, max_occupied=1), "max_occupied is 1, but 2"),
+        (lambda: vp.overlap(BASIS, jnp.zeros((2, 3), jnp.bfloat16)), "positions has dtype bfloat16"),
+        (lambda: vp.overlap(BASIS, 1j * HYDROGEN.positions), "positions has dtype complex128"),
+        (lambda: vp.Molecule(HYDROGEN.numbers, 1j * HYDROGEN.positions), "positions has dtype complex128"),
+        (lambda: vp.Molecule(HYDROGEN.numbers, 1e8 * HYDROGEN.positions), "integrals lose their digits"),
+        (lambda: vp.Molecule(HYDROGEN.numbers, [["a", 0, 0]] * 2), "positions has dtype"),
+        (lambda: vp.pad_batch(HYDROGEN, "sto-3g"), "put one into a list"),
+        (lambda: vp.pad_batch(["water.xyz"], "sto-3g"), "put one into a list"),
+        (lambda: vp.significant_pairs(BASIS, HYDROGEN.positions, capacity=1), "capacity is 1; give the .capacity"),
+        (lambda: vp.load_basis({"O1": "def2-svp", "O": "sto-3g"}, [8]), "key 'O1', which is no chemical symbol"),
         (lambda: BASIS.nelec(0.5), "charge is 0.5; give whole numbers"),
     ],
 )

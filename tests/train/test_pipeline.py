@@ -155,3 +155,31 @@ def test_labels_that_are_not_there_are_named(tmp_path):
     )
     alone = [dataclasses.replace(s, labels={large: s.labels[large]}) for s in dataset.samples]
     refused("has no labels in basis 'sto-3g'", Dataset(alone, dataset.attributes), tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("key", "factor", "message"),
+    [
+        ("fock", 27.2114, "mo_energies in 'sto-3g' differ from the levels of fock"),
+        ("mo_energies", 27.2114, "mo_energies in 'sto-3g' differ from the levels of fock"),
+        ("dipole", 2.5417, "dipole in 'sto-3g' differs from that of fock"),
+    ],
+)
+def test_labels_in_other_units_are_refused(tmp_path, key, factor, message):
+    dataset = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1))
+    samples = [
+        dataclasses.replace(
+            s, labels={**s.labels, "sto-3g": s.labels["sto-3g"] | {key: factor * s.labels["sto-3g"][key]}}
+        )
+        for s in dataset.samples
+    ]
+    refused(message, Dataset(samples, dataset.attributes), tmp_path / "run")
+
+
+def test_a_charge_that_labels_do_not_have_is_refused(tmp_path):
+    dataset = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1))
+    samples = [
+        dataclasses.replace(s, molecule=vp.Molecule(s.molecule.numbers, s.molecule.positions, charge=2))
+        for s in dataset.samples
+    ]
+    refused("dipole in 'sto-3g' differs .* the charge", Dataset(samples, dataset.attributes), tmp_path / "run")

@@ -90,7 +90,7 @@ def orbitals(
     """
     fock, overlap = checked_matrices(fock, overlap, ao_mask, threshold)
     require_electrons(fock, nelec, ao_mask)
-    require_occupied(max_occupied, overlap)
+    require_occupied(max_occupied, fock, nelec)
     return solutions(fock, overlap, nelec, ao_mask, threshold, max_occupied)
 
 

@@ -6,8 +6,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vpotjax._checks import InputError, require_shape
+from vpotjax._checks import InputError, is_concrete, require_shape
 from vpotjax._guards import flag, floating_array, is_hermitian, require_hermitian
 from vpotjax._numerics import adjoint
 from vpotjax._typing import Array
@@ -54,13 +55,20 @@ def polarizability(
     require_shape("position_integrals", position_integrals, (3, *overlap.shape))
     require_electrons(fock, nelec, ao_mask)
     require_hermitian("position_integrals", "r", position_integrals)
-    if jnp.iscomplexobj(frequency):
-        raise InputError(f"frequency is {frequency}; give a real number, with imaginary=True for α(iω).")
+    if frequency is not None:
+        _require_frequency(frequency)
     if imaginary and frequency is None:
         raise InputError("imaginary is True, but frequency is None; give the frequency in hartree.")
-    require_occupied(max_occupied, overlap)
+    require_occupied(max_occupied, fock, nelec)
     solved = solutions(fock, overlap, nelec, ao_mask, threshold, max_occupied)
     return polarizability_of(solved, position_integrals, frequency, imaginary)
+
+
+def _require_frequency(frequency: Array | float) -> None:
+    if jnp.iscomplexobj(frequency) or jnp.ndim(frequency) or (is_concrete(frequency) and not np.isfinite(frequency)):
+        raise InputError(
+            f"frequency is {frequency}; give one real number, with imaginary=True for α(iω), and several by vmap."
+        )
 
 
 @functools.partial(jax.jit, static_argnames="imaginary")

@@ -11,6 +11,8 @@ import numpy as np
 from vpotjax._checks import InputError, is_concrete, require_shape
 from vpotjax._typing import Array
 
+FALL = 1e-5  # hartree; levels that are degenerate up to rounding come in any order
+
 
 def homo_lumo_gap(mo_energies: Array, nelec: Array | int, level_mask: Array | None = None) -> jax.Array:
     """ε_LUMO − ε_HOMO, () in hartree; nan where there is no such level.
@@ -19,15 +21,19 @@ def homo_lumo_gap(mo_energies: Array, nelec: Array | int, level_mask: Array | No
     the gap has no derivative; what JAX gives is that of one member of the level, or the mean of exactly equal ones.
 
     Args:
-        mo_energies: (nmo,) ascending, hartree; of α and β (2, nmo). Infinite ones, as `eigh` returns for padding and
-            dropped functions, are no levels.
+        mo_energies: (nmo,) or (1, nmo) ascending, hartree; of α and β (2, nmo). Infinite ones are no levels: `eigh`
+            returns them for padding and dropped functions.
         nelec: number of electrons, even; of α and β their two numbers. May be traced; then nan where it is odd.
         level_mask: shape of `mo_energies`, True where a level is real; default: all that are finite.
 
     Raises:
-        InputError: `nelec` is known and odd or negative, or not one number for each spin.
+        InputError: `nelec` is known and odd or negative, or not one number for each spin; levels that are known and not
+            ascending (nan where they are traced).
     """
     energies, electrons = jnp.asarray(mo_energies), jnp.asarray(nelec)
+    if energies.ndim == 2 and len(energies) == 1 and not electrons.ndim:
+        energies = energies[0]  # the spin axis of `Orbitals` of a closed shell
+        level_mask = None if level_mask is None else jnp.asarray(level_mask).reshape(energies.shape)
     closed = energies.ndim == 1
     fits = closed or (energies.ndim == 2 and len(energies) == 2)
     if not fits or electrons.shape != energies.shape[:-1]:
@@ -45,12 +51,22 @@ def homo_lumo_gap(mo_energies: Array, nelec: Array | int, level_mask: Array | No
     whole = (electrons % step == 0) & (electrons >= 0) & (electrons <= step * nmo)
     nocc = electrons // 2 if closed else electrons[:, None]
     real = jnp.isfinite(energies) if level_mask is None else jnp.isfinite(energies) & jnp.asarray(level_mask)
+    if is_concrete(mo_energies, level_mask) and _falls(np.asarray(mo_energies), level_mask):
+        raise InputError("mo_energies are not in ascending order; sort them.")
+    falls = (jnp.diff(energies, axis=-1) < -FALL) & real[..., 1:] & real[..., :-1]
     place = jnp.arange(nmo) - nocc
     homo = jnp.max(jnp.where(real & (place < 0), energies, -jnp.inf))
     lumo = jnp.min(jnp.where(real & (place >= 0), energies, jnp.inf))
     frontier = (place == -1) | (place == 0)
-    exists = jnp.all(whole) & jnp.all(real | ~frontier) & jnp.any(place == -1) & jnp.any(place == 0)
+    exists = jnp.all(whole) & ~jnp.any(falls) & jnp.all(real | ~frontier) & jnp.any(place == -1) & jnp.any(place == 0)
     return jnp.where(exists, lumo - homo, jnp.nan)
+
+
+def _falls(energies: np.ndarray, level_mask: Array | None) -> bool:
+    real = np.isfinite(energies)
+    if level_mask is not None:
+        real &= np.asarray(level_mask, bool).reshape(energies.shape)
+    return bool(np.any(np.diff(np.where(real, energies, np.nan), axis=-1) < -FALL))
 
 
 def density_of_states(

@@ -62,8 +62,12 @@ def require_electrons(fock: Any, nelec: Any, ao_mask: Any) -> None:
         )
 
 
-def require_occupied(max_occupied: int | None, overlap: Any) -> None:
-    """Raise InputError unless `max_occupied` is None or between 1 and nao."""
-    nao = np.shape(overlap)[-1]
+def require_occupied(max_occupied: int | None, fock: Any, nelec: Any) -> None:
+    """Raise InputError unless `max_occupied` is None or between 1 and nao, and enough where the electrons are known."""
+    nao = np.shape(fock)[-1]
+    if max_occupied is not None and is_concrete(nelec):
+        most = np.max(np.asarray(nelec)) // (1 if np.ndim(fock) == 3 else 2)
+        if most > max_occupied:
+            raise InputError(f"max_occupied is {max_occupied}, but {most} orbitals are occupied; give at least that.")
     if max_occupied is not None and not 1 <= max_occupied <= nao:
         raise InputError(f"max_occupied is {max_occupied}, with {nao} AOs; give a number from 1 to {nao}, or None.")

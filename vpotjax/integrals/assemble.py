@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpotjax._checks import InputError
+from vpotjax._checks import InputError, is_concrete
 from vpotjax._guards import flag, positions_are_valid
 from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import separable
 from vpotjax.integrals.shell_pairs import Integrand, PairList, contracted
+
+LARGEST_MOVE = 0.1  # bohr, in which no pair of primitives grows from the threshold of 1e-14 to 1e-9
 
 
 @pytree
@@ -24,15 +26,22 @@ class PairLists:
     Attributes:
         lists: by positions of two shells in `Basis.shells`, the first not below the second.
         overflow: () True where a list was too short; every integral over such lists is NaN.
+        positions: (natm, 3) that the lists were made for; other places, by more than LARGEST_MOVE, give NaN.
     """
 
     lists: dict[tuple[int, int], PairList]
     overflow: Array
+    positions: Array
 
     @property
     def capacity(self) -> tuple[tuple[tuple[int, int], int], ...]:
         """Lengths of the lists, static: pass them to `significant_pairs` under jit."""
         return tuple((key, pairs.first.shape[-1]) for key, pairs in self.lists.items())
+
+    def serve(self, positions: Array) -> jax.Array:
+        """() True where the lists were made for these positions, (natm, 3), or nearly these."""
+        move = jnp.abs(jax.lax.stop_gradient(positions) - jnp.asarray(self.positions))
+        return jnp.all(move <= LARGEST_MOVE)
 
 
 def symmetric_matrices(
@@ -55,7 +64,7 @@ def symmetric_matrices(
             )
             blocks[j, i] = blocks[i, j] if i == j else exchange * jnp.swapaxes(blocks[i, j], 1, 2)
     matrices = _in_ao_order(blocks, basis, basis)
-    complete = jnp.array(True) if pairs is None else ~pairs.overflow
+    complete = jnp.array(True) if pairs is None else ~pairs.overflow & pairs.serve(positions)
     return matrices * flag(complete, positions_are_valid(basis.numbers, positions)).astype(matrices.dtype)
 
 
@@ -67,6 +76,18 @@ def separable_matrices(
     integrand = functools.partial(separable.integrals, operator.components)
     matrices = symmetric_matrices(integrand, basis, positions, pairs, operator.exchange)
     return matrices if operator.layout is None else matrices[np.array(operator.layout)]
+
+
+def require_near(positions: Array, pairs: PairLists | None) -> None:
+    """Raise InputError where `pairs` are known to be of another geometry."""
+    if pairs is None or not is_concrete(positions, pairs.positions):
+        return
+    move = np.abs(np.asarray(positions) - np.asarray(pairs.positions)).max()
+    if not move <= LARGEST_MOVE:
+        raise InputError(
+            f"pairs were made for positions that differ by up to {move:.3g} bohr; make them with significant_pairs for "
+            "these."
+        )
 
 
 def _check_lists(basis: Basis, pairs: PairLists) -> None:

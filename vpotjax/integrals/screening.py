@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from vpotjax._checks import InputError, is_concrete, require_positions
 from vpotjax._typing import Array
 from vpotjax.basis import Basis, Shells
-from vpotjax.integrals.assemble import PairLists, floating
+from vpotjax.integrals.assemble import PairLists, floating, require_near
 from vpotjax.integrals.shell_pairs import PairList
 
 AUTOMATIC_ABOVE = 100_000  # pairs of primitives
@@ -72,6 +72,8 @@ def significant_pairs(
 
 def _check_capacity(basis: Basis, capacity: Capacity) -> None:
     wanted = [(i, j) for i in range(len(basis.shells)) for j in range(i + 1)]
+    if not isinstance(capacity, tuple):
+        raise InputError(f"capacity is {capacity!r}; give the .capacity of lists for this basis.")
     if sorted(key for key, _ in capacity) != wanted or any(size < 1 for _, size in capacity):
         raise InputError(
             f"capacity is {capacity}, but the basis needs a length of at least 1 for each of {wanted}; use the "
@@ -86,6 +88,7 @@ def pairs_for(basis: Basis, positions: Array, pairs: PairLists | None) -> PairLi
         InputError: as `overlap`.
     """
     require_positions(basis.numbers, positions)
+    require_near(positions, pairs)
     if pairs is not None or not is_concrete(positions, *jax.tree.leaves(basis)):
         return pairs
     primitives = sum(len(shells.exponents) for shells in basis.shells)
@@ -142,4 +145,4 @@ def _lists(basis: Basis, positions: Array, threshold: float, capacity: Capacity)
         slot = jnp.where(mask & (place.reshape(mask.shape) <= size), place.reshape(mask.shape) - 1, size)
         lists[key] = PairList(number // mask.shape[1], number % mask.shape[1], slot)
         overflow = overflow | (place[-1] > size)
-    return PairLists(lists, overflow)
+    return PairLists(lists, overflow, jax.lax.stop_gradient(floating(positions)))

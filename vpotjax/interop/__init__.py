@@ -1,1 +1,18 @@
-"""Other programs; each is imported inside the function that needs it."""
+"""Other programs; each is imported on first use, and only then needs that program."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+_MODULES = ("pyscf", "pyscfad")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'vpotjax.interop' has no attribute {name!r}")
+    return importlib.import_module(f"vpotjax.interop.{name}")
+
+
+def __dir__() -> list[str]:
+    return list(_MODULES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ from vpotjax._checks import InputError
 
 RECORD = "record"
 """The record is an array, too, the bytes of its JSON: it cannot be parted from the arrays or edited."""
+
+
+DIGEST = "sha256"
 
 
 def write_checkpoint(path: Path, arrays: Mapping[str, Any], record: Mapping[str, Any]) -> None:
@@ -33,7 +37,8 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Any], record: Mapping[str,
         raise InputError(f"{str(path)!r} exists; delete it or choose another folder.")
     content = jax.tree_util.tree_map_with_path(_host_array, dict(arrays))
     require_finite(content, "the model")
-    content[RECORD] = np.frombuffer(json.dumps(record, sort_keys=True).encode(), np.uint8)
+    signed = {**record, DIGEST: _digest(content)}
+    content[RECORD] = np.frombuffer(json.dumps(signed, sort_keys=True).encode(), np.uint8)
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(path.absolute(), content)
 
@@ -55,6 +60,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree)
             content = dict(checkpointer.restore(path.absolute(), restore_args=as_numpy))
         record = json.loads(content.pop(RECORD).tobytes()) if RECORD in content else None
+        if record is not None and record.pop(DIGEST, None) != _digest(content):
+            raise ValueError("its numbers are not those that were written")
     except (KeyError, ValueError, OSError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"checkpoint {str(path)!r} cannot be read ({reason}); run the training again.") from None
@@ -88,6 +95,15 @@ def require_finite(arrays: Any, owner: str) -> None:
 def by_name(arrays: Any) -> dict[str, Any]:
     """Leaves of nested dicts by their keys, joined by "/"."""
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
+
+
+def _digest(arrays: Any) -> str:
+    """Of names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(by_name(arrays).items()):
+        values = np.ascontiguousarray(leaf)
+        digest.update(f"{name} {values.dtype.str} {values.shape} ".encode() + values.tobytes())
+    return digest.hexdigest()
 
 
 def _name(path: tuple[Any, ...]) -> str:

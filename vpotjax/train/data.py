@@ -20,6 +20,8 @@ from vpotjax.model import ModelConfig, Prepared, prepare
 
 OBSERVABLES = ("mo_energies", "dipole", "polarizability")
 NOBLE_CORES = (0, 2, 10, 18, 36, 54, 86)  # electrons
+LEVEL_TOLERANCE = 1e-2  # hartree; programs may store the levels of the step before the last F
+DIPOLE_TOLERANCE = 2e-2  # e·bohr, likewise
 SAME_LEVEL_HARTREE = 2.0  # occupied levels outside atomic cores differ by less between any two bases
 
 
@@ -67,6 +69,8 @@ def training_arrays(
     prepared = jax.jit(map_batch, static_argnums=(0, 2))(prepare, batch, config)
     nao = prepared.overlap.shape[-1]
     focks = [_checked_fock(s, np.asarray(o), config) for s, o in zip(samples, prepared.overlap, strict=True)]
+    for i, sample in enumerate(samples):
+        _require_consistent(sample, focks[i], np.asarray(prepared.overlap[i]), np.asarray(prepared.position[i]), config)
     matrices = pad_arrays(focks, (nao, nao))
     if config.target == "density":
         solve = jax.jit(jax.vmap(density_matrix))
@@ -90,6 +94,35 @@ def _checked_fock(sample: Sample, overlap: np.ndarray, config: ModelConfig) -> n
     except InputError as error:
         raise InputError(f"sample {sample.name!r}: {error}") from None
     return reorder_ao(labels["fock"], shells, order, "pyscf")
+
+
+def _require_consistent(
+    sample: Sample, fock: np.ndarray, overlap: np.ndarray, position: np.ndarray, config: ModelConfig
+) -> None:
+    """Raise InputError unless levels and dipole of the small basis are those of its F: units, charge, origin show."""
+    n, molecule = len(fock), sample.molecule
+    labels, basis = sample.labels[config.orbital_basis], load_basis(config.orbital_basis, molecule.numbers)
+    inverse = np.linalg.inv(np.linalg.cholesky(overlap[:n, :n]))
+    levels, vectors = np.linalg.eigh(inverse @ fock @ inverse.T)
+    worst = float(np.abs(levels - labels["mo_energies"]).max())
+    if not worst <= LEVEL_TOLERANCE:
+        raise InputError(
+            f"sample {sample.name!r}: mo_energies in {config.orbital_basis!r} differ from the levels of fock by "
+            f"{worst:.3g} hartree; check the units of both (hartree)."
+        )
+    nocc = int(molecule.nelec(basis)) // 2
+    if not 0 < nocc < n or levels[nocc] - levels[nocc - 1] < LEVEL_TOLERANCE:
+        return  # no density that F decides
+    occupied = inverse.T @ vectors[:, :nocc]
+    electronic = 2 * np.einsum("xpq,pi,qi->x", position[:, :n, :n], occupied, occupied, optimize=True)
+    dipole = np.asarray(basis.nuclear_charges) @ np.asarray(molecule.positions) - electronic
+    worst = float(np.abs(dipole - labels["dipole"]).max())
+    if not worst <= DIPOLE_TOLERANCE:
+        raise InputError(
+            f"sample {sample.name!r}: dipole in {config.orbital_basis!r} differs from that of fock by {worst:.3g} "
+            f"e·bohr; check its unit (e·bohr), the charge ({molecule.charge}), and of ions the origin (that of the "
+            "coordinates)."
+        )
 
 
 def _targets(samples: Sequence[Sample], basis: str, small_basis: str, nao: int) -> Targets:
