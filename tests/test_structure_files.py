@@ -11,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule as ase_molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import atomic_masses_common
 from ase.db import connect
 
 from vpotjax._checks import InputError
@@ -153,7 +154,7 @@ def test_units(tmp_path, comment):
     ("label", "number"),
     [
         *((label, 17) for label in ("cl", "CL", "Cl1", "CL2", "17")),
-        *((label, 1) for label in ("D", "T", "D1", "H12", "h")),
+        *((label, 1) for label in ("H12", "h")),
         *[("8", 8), ("C@2", 6), ("X", 0), ("ca", 20), ("he", 2), ("CO", 27), ("FE", 26), ("118", 118)],
     ],
 )
@@ -173,6 +174,7 @@ def test_labels_with_one_meaning(tmp_path, label, number):
         ("HG1", "is Hg, or the name"),
         ("NP1", "is Np, or the name"),
         ("Tv", "translation vector"),
+        *((label, "is an isotope, and masses are not kept; write 'H'") for label in ("D", "T", "D1", "d", "H-2")),
     ],
 )
 def test_labels_that_are_refused(tmp_path, label, message):
@@ -201,6 +203,7 @@ def test_numbers_of_other_languages(tmp_path):
         ("2\n\nH 0 0 0\nH 0 0\n", "line 4: 'H 0 0' has 3 columns, expected 4; complete"),
         ("2\n\nH 0 0 0\nH 0 0 1 0.1\n", "line 4: .* has 5 columns.*Properties="),
         ("2\n\nO 8.0 0 0 0\nBe 4.0 0 0 1\n", "line 3: .* has 5 columns"),  # GAMESS: the charge comes first
+        ("2\n\nH 0 0 0\n# H 0 0 1\n", "line 4: '# H 0 0 1' is a remark, but an atom is expected"),
         ("2\n\nH 0 0 0\nH 0 0 one\n", "line 4: coordinate 'one' is not a finite number"),
         ("2\n\nH 0 0 0\nH 0 0 1,5\n", "coordinate '1,5'.*decimal point"),
         ("2\n\nH 0 0 0\nH 0 0 1_0\n", "coordinate '1_0'"),
@@ -239,6 +242,7 @@ def test_names_with_at_signs_upper_case_and_packed(tmp_path):
         assert read(tmp_path, packed, name)[0].charge == 2
     (tmp_path / "geometry.dat").write_bytes(content)
     assert Molecule.from_xyz(tmp_path / "geometry.dat").charge == 2
+    refused(tmp_path, content, "is a packed .traj file.*unpack it", "a.traj.gz")
     refused(tmp_path, content, "cannot be read", "plain.xyz.gz")
     refused(tmp_path, gzip.compress(content)[:40], "cannot be read", "cut.xyz.gz")
 
@@ -274,7 +278,9 @@ def test_columns_of_charges_and_moments(tmp_path):
         assert read(tmp_path, f"3\n{COLUMNS}:{name}:R:1\n{columns(2, 0, 0)}")[0].spin == 2
     assert read(tmp_path, f"3\n{COLUMNS}:magmoms:R:1\n{columns(0, 0, 0)}", spin=2)[0].spin == 2  # zeros say nothing
     assert read(tmp_path, f"3\n{COLUMNS}:forces:R:1:Z:I:1\n{columns('0.5 8', '1 1', '1 1')}")[0].natm == 3
+    assert read(tmp_path, f"3\n{COLUMNS}:masses:R:1\n{columns(15.999, 1.008, 1.008)}")[0].natm == 3
     for name, values, message in [
+        ("masses", (15.999, 2.014, 1.008), "mass of atom 1 is 2.014 u.*isotope"),
         ("charges", (0.5, 0, 0), "charges adds up to 0.5, not to an integer charge"),
         ("charges", ("nan", 0, 0), "finite"),
         ("charges", ("x", 0, 0), "give numbers"),
@@ -351,7 +357,7 @@ def mol(code=0, properties="", title="", dim="3D", counts="  3  2"):
         (mol(0, "M  CHG  2   1   1   2   1\n"), 2, 0),
         (mol(0, "M  CHG  2   1   1   2  -1\n"), 0, 0),
         (mol(3, "M  RAD  1   1   2\n"), 1, 1),
-        (mol(0, "M  RAD  1   1   3\nM  ISO  1   2   2\n"), 0, 2),
+        (mol(0, "M  RAD  1   1   3\nM  ISO  1   2   0\n"), 0, 2),
         (mol(title="charge=2"), 2, 0),
         (mol() + "> <PUBCHEM_TOTAL_CHARGE>\n2\n\n> <atom.dprop.PartialCharge>\n0.1 -0.2 0.1\n", 2, 0),
         (mol() + "> <multiplicity>\n3\n\n> <PUBCHEM_MMFF94_PARTIAL_CHARGES>\n2\n1 -0.8\n2 0.4\n", 0, 2),
@@ -385,6 +391,21 @@ def test_molfiles(tmp_path, record, charge, spin):
         ("a\nb\n", "line 4: expected the counts"),
         (mol().replace("    0.0000    0.0000    0.1173", "  0.0000   0.0000   0.1173"), "line 5: .*columns of V2000"),
         (mol() + "$$$$\n" + mol(9), "frame 2, line 16: the charge code"),
+        (mol() + mol(), "frame 1, line 12: '     RDKit .* follows 'M  END', but is no data item.*end each molecule"),
+        (mol() + mol(title="second"), "frame 1, line 11: 'second' follows 'M  END'"),
+        (mol() + "> <note>\nx\n" + mol(title="y"), "frame 1, line 16: .* follows 'M  END'"),
+        (mol() + "> <note>\n  3  2  0  0  0  0  0  0  0  0999 V2000\n", "line 12: .*belongs to another molecule"),
+        (mol() + "M  END\n", "line 11: 'M  END' follows"),
+        (mol() + "> <charge>\n-2\n> <name>\nx\n\n> <total_charge>\n1\n", "charge=-2 contradicts total_charge=1"),
+        (mol() + "> <charge>\n-2\nor so\n", "line 12: charge is '-2 or so'"),
+        (mol() + "> <charge>\n\n", "line 12: charge is ''"),
+        (mol(title="water anion"), "'anion', but charge=0"),
+        (mol(title="triplet"), "'triplet', but charge=0 and spin=0"),
+        (mol(title="units=bohr"), "line 1: 'units=bohr' says bohr, but this format is in angstrom"),
+        (mol(title="units=nm"), "line 1: the unit of length is 'nm'"),
+        (mol(0, "M  ISO  1   2   2\n"), "line 10: 'M  ISO  1   2   2': it is an isotope, and masses are not kept"),
+        (mol().replace(" H   0  0", " H   1  0", 1), "line 6: the mass difference .* is '1': it is an isotope"),
+        (mol().replace(" H ", " D ", 1), "line 6: 'D' is an isotope"),
     ],
 )
 def test_molfiles_that_are_refused(tmp_path, record, message):
@@ -412,8 +433,14 @@ def test_pdb(tmp_path):
         (pdb_line("O", 0).replace("    0.000   0.000", "   0.000   0.000 ", 1), "do not end in columns|coordinate"),
         (pdb_line("O", float("nan")), "coordinate 'nan'"),
         ("REMARK\n", "holds no structure"),
+        (pdb_line("D", 0), "line 1: 'D' is an isotope"),
+        ("TITLE     water anion\n" + pdb_line("O", 0), "frame 1: the comment says 'anion', but charge=0"),
+        ("TITLE     charge=1\n" + pdb_line("O", 0, "2-"), "charge=1 contradicts columns 79 to 80, in sum -2"),
+        ("REMARK units=bohr\n" + pdb_line("O", 0), "line 1: .*says bohr"),
     ]:
         refused(tmp_path, content, message, "a.pdb")
+    titles = "TITLE     oxide\nREMARK charge=-2\nREMARK 280 CRYSTALS GROWN AT PH 7, CHARGE UNKNOWN\n"
+    assert read(tmp_path, titles + pdb_line("O", 0), "a.pdb")[0].charge == -2
 
 
 def test_gen(tmp_path):
@@ -429,6 +456,8 @@ def test_gen(tmp_path):
         ("1 C\nO\n1 2 0 0 0\n", "line 3: expected 'index element x y z'"),
         ("one\n", "line 1: expected the number of atoms"),
         ("# nothing\n", "holds no structure"),
+        ("1 C  # an anion\nO\n1 1 0 0 0\n", "'anion', but charge=0"),
+        ("1 C\nD\n1 1 0 0 0\n", "line 2: 'D' is an isotope"),
     ]:
         refused(tmp_path, content, message, "a.gen")
 
@@ -441,6 +470,9 @@ def test_atoms_that_are_read():
         atoms.info[key] = value
         assert Molecule.from_ase(atoms).charge == 2
     atoms = ase_molecule("H2O")
+    for masses in (None, atomic_masses_common[[8, 1, 1]], [15.9994, 1.00794, 1.00794]):  # the last of older tables
+        atoms.set_masses("defaults" if masses is None else np.array(masses))  # type: ignore[arg-type]
+        assert Molecule.from_ase(atoms).natm == 3
     atoms.info["multiplicity"] = 3
     assert Molecule.from_ase(atoms, spin=2).spin == 2
     atoms.calc = SinglePointCalculator(atoms, magmom=1.9999, charges=[-0.2, 0.1, 0.1], magmoms=[2, 0, 0])
@@ -467,6 +499,8 @@ def test_atoms_that_are_read():
         (lambda a: a.set_initial_magnetic_moments([[0, 0, 2], [0, 0, 0], [0, 0, 0]]), r"shape \(3, 3\)"),
         (lambda a: setattr(a, "calc", SinglePointCalculator(a, magmom=0.5)), "magmom adds up to 0.5"),
         (lambda a: setattr(a, "pbc", [True, False, False]), "pbc is .*molecule code.*atoms.pbc = False"),
+        (lambda a: a.set_masses([16, 2.014, 1.008]), "mass of atom 1 is 2.014 u, that of its element 1.008 u"),
+        (lambda a: a.info.update(qtot=2), "qtot=2 may state"),
         (lambda a: a.info.update(charge=2), "charge is 0, but atoms state 2"),
     ],
 )
@@ -486,6 +520,62 @@ def test_charges_in_formulas_and_crystal_coordinates_are_refused(tmp_path, comme
     (tmp_path / "water.xyz").write_text(f"3\n{comment}\nO 0 0 0\nH 0 0.76 0.59\nH 0 -0.76 0.59\n")
     with pytest.raises(InputError, match=r"frame 1(, line 2)?: "):
         molecules_from_file(tmp_path / "water.xyz")
+
+
+NUMBERS_OF_ELECTRONS = """charge=0,3 | charge=-2,1 | charge=-2, 1 | charge: -2 1 | charge -2,1 | num_electrons=8 |
+n_electrons=8 | number of electrons: 8 | nelectron: 8 | 8 electrons | qtot=-2 | q_tot: -2 | nalpha=6 nbeta=4 |
+alpha=6 beta=4 | n_alpha 6 | Ms=1 | Sz=1 | 2Sz=2 | diradical | bi-radical | open-shell | H2O(+2) | H2O^{2+} | H2O+2 |
+H2O-2 | H2O(2+) | H2O^2+ | H2O^+2 | H2O++ | SO4-2 | SO4(-2) | H2O\u00b2\u207a | [H2O]+2 | 2+ | -2 | +2 | (2-) | ++ |
+dication | H2O 2+"""
+UNITS_OF_LENGTH = """in a.u. | [a.u.] | (au) | au | a.u. | in nm | in picometers | water in au | water, nm |
+water (atomic units) | frame 3 (a.u.) | E = -76.4, coordinates in a.u."""
+CELLS = """CELL{H}: 10 10 10 90 90 90 |
+boxlength=10 | box_size: 10 | cell_length=10 | lattice_constant=3 | abc 10 10 10 |
+abc=10 10 10 | periodic | periodic water | PBC | 10 10 10 90 90 90 | 10.0, 10.0, 10.0, 90, 90, 90 | 9 0 0 0 9 0 0 0 9"""
+
+
+@pytest.mark.parametrize(
+    ("comments", "message"),
+    [
+        (NUMBERS_OF_ELECTRONS, "give an integer|may state|talks of|the comment says"),
+        (UNITS_OF_LENGTH, "write units=bohr or units=angstrom"),
+        (CELLS, "states a cell, which is periodic"),
+    ],
+)
+def test_comments_that_would_be_dropped_are_refused(tmp_path, comments, message):
+    for comment in comments.split("|"):
+        refused(tmp_path, water(comment.strip()), f"frame 1(, line 2)?: .*({message})")
+
+
+FREE = """water - dimer | B3LYP/6-31+G* opt | i = 3, time = 2.0, E = -40.1 | gdb 1 | C-H bond | energy -76.4 |
+frame 12 2.5 | E=-76.4 a.u. | energy -76.4 a.u. | Energy (a.u.): -76.4 | E_tot in a.u. = -76.4 | non-periodic |
+nonperiodic | not periodic | periodic table |
+periodic=False | S22-3 | TS-1 | IRC-2 | S66 12 | Au cluster | (R)-(-)-carvone |
+dipole 1.2 au, E=3 | t = 3 pm | alpha=9.54 | 1 2 3 4 5 | 0.1 0.2 0.3 | HF/6-31G(d) | MP2/aug-cc-pVDZ | CO - dimer |
+CCSD(T) -76.3 | H2O-H2O | 1,2-ethanediol | water-2 | step 3 of 10 | -76.4 | -76.4 0.5 | neutral singlet |
+Generated by ASE | charge=0 E=-3 | charge=0, 2.5 | 5 | gdb 1 157.7 157.7 157.7 0.0 13.21 | charge=0 units=angstrom"""
+
+
+def test_free_text_is_accepted(tmp_path):
+    for comment in FREE.split("|"):
+        (found,) = read(tmp_path, water(comment.strip()))
+        assert (found.charge, found.spin) == (0, 0), comment
+        np.testing.assert_allclose(angstrom(found), POSITIONS, rtol=1e-15, atol=0)  # one division, one product
+
+
+def test_words_that_fit_the_charge_are_read(tmp_path):
+    for comment, charge, spin in [
+        ("H2O(+2) charge=2", 2, 0),
+        ("dication, charge=2", 2, 0),
+        ("diradical spin=2", 0, 2),
+        ("diradical, singlet, multiplicity=1", 0, 0),
+        ("H2O 2-, charge: -2", -2, 0),
+    ]:
+        (found,) = read(tmp_path, water(comment))
+        assert (found.charge, found.spin) == (charge, spin)
+    assert read(tmp_path, "1\nCa2+ charge=2\nCa 0 0 0\n")[0].charge == 2
+    refused(tmp_path, water("H2O 2-, charge=-4"), "'H2O 2-', but charge=-4")
+    refused(tmp_path, water("dication, charge=4"), "'dication', but charge=4")
 
 
 def test_formulas_that_fit_the_charge_are_read(tmp_path):

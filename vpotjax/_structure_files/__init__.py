@@ -72,6 +72,8 @@ def read_structures(path: str | Path, suffix: str | None = None) -> list[Structu
     suffix = own.suffix.lower() if suffix is None else suffix
     if suffix in _STORES and not packing:
         structures = stored_structures(path, suffix, place)
+    elif suffix in _STORES:
+        raise place.error(f"is a packed {suffix} file, and only text is read packed; unpack it first.")
     elif suffix in _TEXT_READERS:
         structures = _TEXT_READERS[suffix](_lines(path, packing, place), place)
     elif suffix in _PERIODIC_SUFFIXES or own.name.upper().startswith(_PERIODIC_NAMES):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vpotjax._structure_files.statements import PERIODIC, Place, Statement, Structure, keyed, settle, summed
+from vpotjax._structure_files.symbols import check_masses
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ def structure_of_atoms(atoms: Atoms, place: Place | None = None) -> Structure:
     charges, moments and parameters.
 
     Raises:
-        InputError: these contradict each other or have no single meaning, or `atoms` is periodic.
+        InputError: these contradict each other or have no single meaning, or `atoms` is periodic or holds isotopes.
     """
     place = Place("atoms:") if place is None else place
     if np.any(atoms.pbc):
         raise place.error(f"pbc is {np.asarray(atoms.pbc).tolist()}; {PERIODIC}")
+    if atoms.has("masses"):
+        check_masses(np.asarray(atoms.numbers), np.asarray(atoms.get_masses()), place)
     charge, spin = settle([*_of_info(atoms, place), *_of_arrays(atoms, place), *_of_calculator(atoms, place)], place)
     return Structure(np.asarray(atoms.numbers), np.asarray(atoms.positions) * ANGSTROM_TO_BOHR, charge, spin, place)
 

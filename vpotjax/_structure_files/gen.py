@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpotjax._structure_files.statements import PERIODIC, Place, Structure
+from vpotjax._structure_files.comment import parsed_titles
+from vpotjax._structure_files.statements import PERIODIC, Place, Structure, settle
 from vpotjax._structure_files.symbols import atomic_number, coordinates
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 
 def gen_structures(lines: list[str], place: Place) -> list[Structure]:
-    """The one structure of a file's lines; the format has no charge.
+    """The one structure of a file's lines; the format has no charge, but a remark after # may state it.
 
     Raises:
         InputError: naming the line.
@@ -36,4 +37,7 @@ def gen_structures(lines: list[str], place: Place) -> list[Structure]:
             raise here.error(f"expected 'index element x y z', found {' '.join(row)[:40]!r}; correct it.")
         numbers.append(elements[int(row[1]) - 1])
         positions.append(coordinates(row[2:], here))
-    return [Structure(np.array(numbers), np.array(positions) * ANGSTROM_TO_BOHR, None, None, place)]
+    remarks = [(line.partition("#")[2], place.at(line=i + 1)) for i, line in enumerate(lines)]
+    said, claims = parsed_titles(remarks)
+    charge, spin = settle(said, place)
+    return [Structure(np.array(numbers), np.array(positions) * ANGSTROM_TO_BOHR, charge, spin, place, claims)]

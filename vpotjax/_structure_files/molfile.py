@@ -9,14 +9,16 @@ import re
 
 import numpy as np
 
-from vpotjax._structure_files.comment import parsed_comment
-from vpotjax._structure_files.statements import Place, Statement, Structure, keyed, settle
+from vpotjax._structure_files.comment import parsed_titles
+from vpotjax._structure_files.statements import KEYS, Place, Statement, Structure, keyed, normalised, settle
 from vpotjax._structure_files.symbols import atomic_number, coordinates
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 _CHARGE_CODES = {0: 0, 1: 3, 2: 2, 3: 1, 4: 0, 5: -1, 6: -2, 7: -3}
 _DOUBLET_CODE = 4
 _FIELD = re.compile(r">.*<([^>]*)>.*")
+_OTHER_RECORD = re.compile(r"M  END|.*\bV[23]000\s*$")
+_ISOTOPE = "it is an isotope, and masses are not kept; set it to 0, which stands for the natural mix of isotopes."
 _COLUMNS = ((0, 10), (10, 20), (20, 30), (31, 34))
 
 
@@ -52,13 +54,11 @@ def _record(lines: list[str], place: Place, first: int) -> Structure:
         numbers.append(number)
         positions.append(position)
         codes.append(code)
-    said: list[Statement] = []
-    for i in (0, 2):
-        said += parsed_comment(lines[i], place.at(line=first + i), numbers_alone=False).statements
+    said, claims = parsed_titles([(lines[i], place.at(line=first + i)) for i in (0, 2)])
     said += _data(lines[end + 1 :], place, first + end + 1)
     said += _formal(codes, lines[4 + natm + nbonds : end], place, first + 4 + natm + nbonds, _any_spin(said))
     charge, spin = settle(said, place)
-    return Structure(np.array(numbers), np.array(positions) * ANGSTROM_TO_BOHR, charge, spin, place)
+    return Structure(np.array(numbers), np.array(positions) * ANGSTROM_TO_BOHR, charge, spin, place, claims)
 
 
 def _any_spin(statements: list[Statement]) -> bool:
@@ -85,6 +85,8 @@ def _atom(line: str, place: Place) -> tuple[int, list[float], int]:
     fields = [line[a:b].strip() for a, b in _COLUMNS]
     if fields != line.split()[:4]:
         raise place.error(f"{line[:40]!r} is not an atom line 'x y z symbol' in the columns of V2000; correct it.")
+    if line[34:36].strip() not in {"", "0"}:
+        raise place.error(f"the mass difference (columns 35 to 36) is {line[34:36].strip()!r}: {_ISOTOPE}")
     text = line[36:39].strip() or "0"
     if not text.isdigit() or int(text) not in _CHARGE_CODES:
         raise place.error(f"the charge code {text!r} (columns 37 to 39) is not one of 0 to 7; correct it.")
@@ -105,12 +107,14 @@ def _formal(codes: list[int], lines: list[str], place: Place, first: int, spin_k
     radicals = [2] * codes.count(_DOUBLET_CODE)
     if any(charges):
         said.append(Statement("charge", sum(charges), f"the charge column, in sum {sum(charges)}"))
-    listed: dict[str, list[int]] = {"CHG": [], "RAD": []}
+    listed: dict[str, list[int]] = {"CHG": [], "RAD": [], "ISO": []}
     for i, line in enumerate(lines):
         if not re.match(r"[MAVGS]  |\s*$", line) and not (i and re.match(r"[AG]  ", lines[i - 1])):
             raise place.at(line=first + i).error(f"{line[:40]!r} is not a property line; check the counts in line 4.")
         if line[:3] == "M  " and line[3:6] in listed:
             listed[line[3:6]] += _listed(line, len(codes), place.at(line=first + i))
+        if any(listed["ISO"]):
+            raise place.at(line=first + i).error(f"{line.strip()!r}: {_ISOTOPE}")
     if listed["CHG"]:
         said.append(Statement("charge", sum(listed["CHG"]), f"M  CHG, in sum {sum(listed['CHG'])}"))
     radicals = [r for r in listed["RAD"] if r] or radicals
@@ -135,12 +139,29 @@ def _listed(line: str, natm: int, place: Place) -> list[int]:
 
 
 def _data(lines: list[str], place: Place, first: int) -> list[Statement]:
-    """What the data fields of an SD file say; those with one line only, since others are per atom."""
+    """What the data items of an SD file say; of other names those with one line only, since others are per atom.
+
+    An item is a header `> <name>`, and lines up to a blank one or the next header. Nothing else may follow M  END.
+    """
     said: list[Statement] = []
-    for i, line in enumerate(lines):
-        found = _FIELD.fullmatch(line.strip())
-        if found and not found[1].startswith("atom."):  # RDKit's lists with one value per atom
-            stop = next((j for j in range(i + 1, len(lines)) if not lines[j].strip()), len(lines))
-            if stop == i + 2:
-                said += keyed(found[1], lines[i + 1].strip(), place.at(line=first + i + 1))
+    i = 0
+    while i < len(lines):
+        here, i = place.at(line=first + i), i + 1
+        if not lines[i - 1].strip():
+            continue
+        if not lines[i - 1].startswith(">"):
+            raise here.error(
+                f"{lines[i - 1][:40]!r} follows 'M  END', but is no data item '> <name>'; end each molecule with a "
+                "line '$$$$', each item with a blank line."
+            )
+        found, start = _FIELD.fullmatch(lines[i - 1].strip()), i
+        while i < len(lines) and lines[i].strip() and not _FIELD.fullmatch(lines[i].strip()):
+            if _OTHER_RECORD.match(lines[i]):
+                raise place.at(line=first + i).error(
+                    f"{lines[i].strip()[:40]!r} belongs to another molecule; end each molecule with a line '$$$$'."
+                )
+            i += 1
+        name = found[1] if found else ""
+        if (i == start + 1 or normalised(name) in KEYS) and not name.startswith("atom."):  # of RDKit: one per atom
+            said += keyed(name, " ".join(line.strip() for line in lines[start:i]), place.at(line=first + start))
     return said

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
-from vpotjax._structure_files.statements import PERIODIC, Place, Statement, Structure, integer, settle
+from vpotjax._structure_files.comment import parsed_titles
+from vpotjax._structure_files.statements import PERIODIC, Claim, Place, Statement, Structure, integer, settle
 from vpotjax._structure_files.symbols import atomic_number, coordinates
 from vpotjax.units import ANGSTROM_TO_BOHR
+
+_TITLE = re.compile(r"(?:TITLE |COMPND|REMARK(?!\s+\d+\b))(.*)")  # numbered remarks are forms, not free text
 
 
 def pdb_structures(lines: list[str], place: Place) -> list[Structure]:
     """The structures of a file's lines.
 
-    A file without any charge in its columns says nothing of it: the arguments of the reader apply.
+    A file without any charge in its columns says nothing of it, unless its titles and free remarks do, which hold for
+    every structure: the arguments of the reader apply.
 
     Raises:
         InputError: naming frame and line.
     """
     structures: list[Structure] = []
     atoms: list[tuple[int, list[float], int]] = []
+    titles = [(found[1], place.at(line=i + 1)) for i, line in enumerate(lines) if (found := _TITLE.match(line))]
+    said, claims = parsed_titles(titles)
     for i, line in enumerate([*lines, "END"]):
         here = place.at(frame=len(structures) + 1, line=i + 1)
         record = line[:6].strip()
@@ -27,17 +35,19 @@ def pdb_structures(lines: list[str], place: Place) -> list[Structure]:
         elif record in {"ATOM", "HETATM"}:
             atoms.append(_atom(line, here))
         elif record in {"END", "ENDMDL", "MODEL"} and atoms:
-            structures.append(_structure(atoms, place.at(frame=len(structures) + 1)))
+            structures.append(_structure(atoms, said, claims, place.at(frame=len(structures) + 1)))
             atoms = []
     return structures
 
 
-def _structure(atoms: list[tuple[int, list[float], int]], place: Place) -> Structure:
+def _structure(
+    atoms: list[tuple[int, list[float], int]], titles: list[Statement], claims: tuple[Claim, ...], place: Place
+) -> Structure:
     numbers, positions, charges = zip(*atoms, strict=True)
     total = sum(charges)
     said = [Statement("charge", total, f"columns 79 to 80, in sum {total}")] if any(charges) else []
-    charge, spin = settle(said, place)
-    return Structure(np.array(numbers), np.array(positions) * ANGSTROM_TO_BOHR, charge, spin, place)
+    charge, spin = settle([*titles, *said], place)
+    return Structure(np.array(numbers), np.array(positions) * ANGSTROM_TO_BOHR, charge, spin, place, claims)
 
 
 def _refuse_cell(line: str, place: Place) -> None:

@@ -18,14 +18,16 @@ SUM_TOLERANCE = 0.05  # rounding and grid errors of atomic charges or moments; f
 
 Kind = Literal["charge", "spin", "multiplicity"]
 
-_KEYS: dict[str, Kind] = {
+KEYS: dict[str, Kind] = {
     **dict.fromkeys(["charge", "totalcharge", "netcharge", "formalcharge", "molecularcharge", "chrg", "chg"], "charge"),
     **dict.fromkeys(["spin", "unpaired", "unpairedelectrons", "nunpaired", "numunpaired", "uhf"], "spin"),
     **dict.fromkeys(["multiplicity", "mult", "multip", "spinmultiplicity", "spinmult", "2s+1"], "multiplicity"),
 }
 _MOMENTS = ("magmom", "totalmagmom", "magneticmoment", "totalmagneticmoment")  # in Bohr magnetons, so nα − nβ
-_TALKS = re.compile(
-    r"charge|chrg|spin|multiplic|unpaired|magmom|magneticmoment|magneti[sz]ation|^[qsm]$|^2s$|^n?elec(trons?)?$"
+TALKS = re.compile(
+    r"charge|chrg|spin|multiplic|unpaired|magmom|magneticmoment|magneti[sz]ation|^[qsm]$|^2?(s|ms|sz)$"
+    r"|^q(tot|total|net)$|^(tot|total|net)q$|^(n|num|nr|no|number|of|total|tot|valence|alpha|beta)*elec(trons?)?$"
+    r"|^(n|num)(el)?(alpha|beta|up|down|dn)$|^n?(open|somo)(shells?)?$"
 )
 _OTHER_CHARGE = re.compile(r"nuclear|core")  # known, but not the molecule's charge
 _INTEGER = re.compile(r"([+-]?\d+)(?:\.0*)?|(\d+)([+-])")
@@ -61,15 +63,15 @@ class Statement(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """Words such as "triplet" or "SO4 2-", which allow only some charges (by sign) or spins (by size)."""
+    """Words such as "cation" (sign), "SO4 2-" (charge) or "triplet" (spin), which the molecule must fit."""
 
     word: str
-    kind: Literal["charge", "spin"]
+    kind: Literal["charge", "sign", "spin"]
     value: int
 
     def holds(self, charge: int, spin: int) -> bool:
         """True where the molecule can be called so."""
-        return np.sign(charge) == self.value if self.kind == "charge" else abs(spin) == self.value
+        return self.value == {"charge": charge, "sign": np.sign(charge), "spin": abs(spin)}[self.kind]
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,10 @@ def keyed(key: str, value: Any, place: Place) -> list[Statement]:
     name = normalised(key)
     if name in _MOMENTS:
         return summed(key, _one(key, value, place), place, zeros_count=True)
-    kind = _KEYS.get(name)
+    kind = KEYS.get(name)
     if kind is None:
-        if _TALKS.search(name) and not _OTHER_CHARGE.search(name):
+        counts = name in {"alpha", "beta"} and integer(value) is not None
+        if counts or (TALKS.search(name) and not _OTHER_CHARGE.search(name)):
             raise place.error(
                 f"{key}={_short(value)} may state the charge or the spin, but this key is not known; write charge= and "
                 "spin= (nα − nβ) or multiplicity=, and remove it."
@@ -163,7 +166,7 @@ def summed(name: str, values: Any, place: Place, zeros_count: bool = False) -> l
         InputError: the sum is not an integer to SUM_TOLERANCE.
     """
     key = normalised(name)
-    if not _TALKS.search(key) or _OTHER_CHARGE.search(key):
+    if not TALKS.search(key) or _OTHER_CHARGE.search(key):
         return []
     kind: Kind = "charge" if re.search("charge|chrg|^q$", key) else "spin"
     values = _floats(name, values, place)

@@ -8,6 +8,7 @@ import numpy as np
 
 from vpotjax._structure_files.statements import Place
 
+_MASS_TOLERANCE = 1e-3  # relative; tables, and the most common isotope of a light element, differ by less
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:(?:[eEdD]|\*\^)[+-]?\d+)?")
 _LABEL = re.compile(r"([A-Za-z]{1,2})(?:[_@#-]?\d+)?")
 _GHOST = re.compile(r"(?:gh|ghost|bq)(?:[-_:(\d].*)?|x[-_:(@].*|@.+|.+:", re.IGNORECASE)
@@ -17,7 +18,7 @@ _ALSO_NAMES = frozenset({"CA", "CD", "CE", "HE", "HG", "HO", "NA", "NB", "ND", "
 
 
 def atomic_number(label: str, place: Place, upper_case: bool = False) -> int:
-    """The atomic number of a label: "Cl", "cl", "CL", "Cl2", "17"; "D" and "T" are hydrogen; "X" is 0, a ghost atom.
+    """The atomic number of a label: "Cl", "cl", "CL", "Cl2", "17"; "X" is 0, a ghost atom.
 
     Args:
         label: as it stands in the file.
@@ -36,8 +37,8 @@ def atomic_number(label: str, place: Place, upper_case: bool = False) -> int:
         return int(label)
     found = _LABEL.fullmatch(label)
     letters = found[1] if found else ""
-    if found and letters.capitalize() in {"D", "T"}:
-        return 1
+    if found and (letters.capitalize() in {"D", "T"} or "-" in label):
+        raise place.error(f"{label!r} is {_isotope(letters)}")
     number = atomic_numbers.get(letters.capitalize(), 0) if found else 0
     if number and not (upper_case and letters == label) and _is_a_name(letters, label):
         raise place.error(
@@ -47,6 +48,36 @@ def atomic_number(label: str, place: Place, upper_case: bool = False) -> int:
     if number:
         return number
     raise place.error(_refusal(label))
+
+
+def _isotope(letters: str) -> str:
+    symbol = "H" if letters.capitalize() in {"D", "T"} else letters.capitalize()
+    return f"an isotope, and masses are not kept; write {symbol!r}, which stands for the natural mix of isotopes."
+
+
+def check_masses(numbers: np.ndarray, masses: np.ndarray, place: Place) -> None:
+    """Refuse masses of isotopes, since a molecule does not keep them.
+
+    Args:
+        numbers: (natm,) atomic numbers; 0 is a ghost atom, whose mass means nothing.
+        masses: (natm,) in u.
+        place: for messages.
+
+    Raises:
+        InputError: a mass is not the element's mean.
+    """
+    from ase.data import atomic_masses
+
+    means = atomic_masses[numbers]
+    if masses.shape != means.shape:
+        raise place.error(f"the masses have shape {masses.shape}, one number per atom is read; remove them.")
+    wrong = np.flatnonzero((numbers > 0) & ~(np.abs(masses / means - 1) < _MASS_TOLERANCE))
+    if len(wrong):
+        i = wrong[0]
+        raise place.error(
+            f"the mass of atom {i} is {masses[i]:g} u, that of its element {means[i]:g} u: it is an isotope, and "
+            "masses are not kept; remove the masses."
+        )
 
 
 def _is_a_name(letters: str, label: str) -> bool:

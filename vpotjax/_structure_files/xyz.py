@@ -12,7 +12,7 @@ import numpy as np
 
 from vpotjax._structure_files.comment import Comment, parsed_comment
 from vpotjax._structure_files.statements import Place, Structure, settle, summed
-from vpotjax._structure_files.symbols import atomic_number, coordinates
+from vpotjax._structure_files.symbols import atomic_number, check_masses, coordinates
 
 _MAX_COLUMNS_SHOWN = 80
 
@@ -76,16 +76,22 @@ def _structure(rows: list[list[str]], comment: Comment, place: Place, first_line
         numbers.append(_number(row, by_name, line))
         positions.append(coordinates(row[by_name["pos"].fields], line))
     charge, spin = settle([*comment.statements, *_sums(rows, columns, place)], place)
+    for column in columns:
+        if column.name.lower() in {"mass", "masses"}:
+            masses = np.array([coordinates(row[column.fields], place) for row in rows])
+            check_masses(np.array(numbers), masses.squeeze(1) if masses.shape[1] == 1 else masses, place)
     scaled = np.array(positions) * comment.bohr_per_unit
     return Structure(np.array(numbers), scaled, charge, spin, place, comment.claims)
 
 
 def _fields(row: list[str], width: int, place: Place) -> list[str]:
+    shown = " ".join(row)[:_MAX_COLUMNS_SHOWN]
+    if row[0].startswith(("#", "!")):
+        raise place.error(f"{shown!r} is a remark, but an atom is expected; remove the line, or its first sign.")
     if len(row) > width:
         stop = next((i for i, field in enumerate(row) if field.startswith(("#", "!"))), len(row))
         row = row[:stop]
     if len(row) != width:
-        shown = " ".join(row)[:_MAX_COLUMNS_SHOWN]
         fix = "remove the others, or name them with Properties=" if len(row) > width else "complete the line"
         raise place.error(f"{shown!r} has {len(row)} columns, expected {width}; {fix}.")
     return row

@@ -80,8 +80,8 @@ def separable_matrices(
 
 def require_near(positions: Array, pairs: PairLists | None) -> None:
     """Raise InputError where `pairs` are known to be of another geometry."""
-    if pairs is None or not is_concrete(positions, pairs.positions):
-        return
+    if pairs is None or not is_concrete(positions, pairs.positions) or positions.shape != pairs.positions.shape:
+        return  # lists of another basis are found in `symmetric_matrices`
     move = np.abs(np.asarray(positions) - np.asarray(pairs.positions)).max()
     if not move <= LARGEST_MOVE:
         raise InputError(
