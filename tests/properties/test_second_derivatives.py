@@ -49,16 +49,6 @@ def symmetric(matrix):
     return (matrix + jnp.swapaxes(matrix, -1, -2)) / 2
 
 
-def moment(function):
-    """Of the symmetric part of P and of the integrals."""
-
-    def symmetrised(density, integrals, *rest):
-        halves = ((m + jnp.swapaxes(m, -1, -2)) / 2 for m in (density, integrals))
-        return function(*halves, *rest)
-
-    return symmetrised
-
-
 def of_symmetric(function, count=2, **keywords):
     """`function` of the symmetric parts of its first `count` arguments."""
     return lambda *x: function(*map(symmetric, x[:count]), *x[count:], **keywords)
@@ -199,8 +189,8 @@ CASES = [
     case("Mulliken charges", of_symmetric(lambda p, s: vp.mulliken_charges(p, s, BASIS)), 0 * UNIT, UNIT),
     case("Löwdin charges", of_symmetric(lambda p, s: vp.lowdin_charges(p, s, BASIS)), 0 * UNIT, UNIT),
     case("bond orders", of_symmetric(lambda p, s: vp.mayer_bond_orders(p, s, BASIS)), 0 * UNIT, UNIT),
-    case("dipole", moment(vp.dipole), 0 * UNIT, 0 * POSITION, 0 * LINE, np.zeros(3)),
-    case("quadrupole", moment(quadrupole), 0 * UNIT, np.zeros((3, 3, 6, 6)), 0 * LINE, np.zeros(3)),
+    case("dipole", of_symmetric(vp.dipole), 0 * UNIT, 0 * POSITION, 0 * LINE, np.zeros(3)),
+    case("quadrupole", of_symmetric(quadrupole), 0 * UNIT, np.zeros((3, 3, 6, 6)), 0 * LINE, np.zeros(3)),
     case("electron density", electron_density, 0 * UNIT, np.ones((2, 6))),
     case("observables", observables, APART, np.zeros(3), np.zeros((3, 3))),
     case("level loss", lambda e, r: losses.orbital_energy_loss(e, r, LEVEL_MASK), LEVELS, LEVELS),
