@@ -159,7 +159,10 @@ def test_a_bound_on_occupied_orbitals_changes_nothing():
     assert np.abs(gradient).max() > 0.1
     for a, b in zip((bounded, *bounded_aux, bounded_gradient), (value, *aux, gradient), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, float(jnp.abs(b).max())))
-    assert np.all(np.isnan(vp.polarizability(fock, overlap, position, 10, max_occupied=4)))
+    bounded = jax.jit(lambda n: vp.polarizability(fock, overlap, position, n, max_occupied=4))
+    assert np.all(np.isnan(bounded(10)))
+    with pytest.raises(vp.InputError, match="max_occupied is 4, but 5"):
+        vp.polarizability(fock, overlap, position, 10, max_occupied=4)
     with pytest.raises(vp.InputError, match="max_occupied is 9, with 8 AOs"):
         vp.orbitals(fock, overlap, 10, max_occupied=9)
 

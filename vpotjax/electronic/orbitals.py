@@ -83,10 +83,10 @@ def orbitals(
         ao_mask: (nao,) True where an AO is real; default: all.
         threshold: see `eigh`.
         max_occupied: most occupied orbitals that a spin may have; static. In bases with many more functions, products
-            over occupied orbitals cost a fraction then; more electrons give NaN. Default: nao.
+            over occupied orbitals cost a fraction then; more electrons give NaN under jit. Default: nao.
 
     Raises:
-        InputError: as `density_matrix`; `max_occupied` is not between 1 and nao.
+        InputError: as `density_matrix`; `max_occupied` is not between 1 and nao, or known to be too few.
     """
     fock, overlap = checked_matrices(fock, overlap, ao_mask, threshold)
     require_electrons(fock, nelec, ao_mask)
