@@ -29,7 +29,7 @@ def run_case(natm: int, channels: int, precision: str) -> dict[str, Any]:
     import jax.numpy as jnp
     import numpy as np
 
-    from vpotjax.nn.matrix_power import ProductLayer, unit_norm
+    from vpotjax.nn.operator_products import ProductLayer, unit_norm
     from vpotjax.operators.blocks import ShellLayout
 
     jax.config.update("jax_enable_x64", True)

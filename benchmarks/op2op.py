@@ -135,7 +135,7 @@ def matrix_errors(
     """Mean absolute errors; ε of a predicted density come from the Fock matrix that PySCF builds from it."""
     import jax
 
-    from vpotjax.electronic.charges import mulliken_charges
+    from vpotjax.electronic.populations import mulliken_charges
     from vpotjax.electronic.density import density_matrix
     from vpotjax.electronic.eigensolver import eigh
     from vpotjax.electronic.multipoles import dipole

@@ -10,9 +10,10 @@ import pytest
 from tests.molecules import g2, pyscf_mole
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
-from vpotjax.batching import batch_shape, buckets, joint_batch_shape, pad_arrays, pad_batch
+from vpotjax.batching import ShapePool, batch_shape, buckets, joint_batch_shape, pad_arrays, pad_batch
 from vpotjax.integrals.nuclear_attraction import external_potential
 from vpotjax.integrals.overlap import overlap
+from vpotjax.molecule import Molecule
 
 # H has no p and F has no s: a molecule may lack any l of the batch, also the lowest. Without d, gradients compile fast.
 GAPS = {
@@ -32,7 +33,8 @@ def roomy_batch(group, basis):
     sizes = dict(tight.bases)["orbital"]
     nshl, nprim = tuple(n + 1 for n in sizes.nshl), tuple(n + 2 for n in sizes.nprim)
     sizes = sizes._replace(nao=sizes.nao + 4, nshl=nshl, nprim=nprim)
-    return pad_batch(group, {"orbital": basis}, tight._replace(natm=tight.natm + 1, bases=(("orbital", sizes),)))
+    shape = tight._replace(natm=tight.natm + 1, bases=(("orbital", sizes),), npair=tight.npair + 3)
+    return pad_batch(group, {"orbital": basis}, shape)
 
 
 @functools.cache
@@ -152,6 +154,66 @@ def test_errors():
         _ = pad_batch([hydrogen], {"a": "sto-3g", "b": "sto-3g"}).basis
     with pytest.raises(InputError, match=r"array of shape \(3,\) does not fit into \(2,\)"):
         pad_arrays([np.zeros(3)], (2,))
+
+
+def pairs_of(batch, i=0):
+    """The real pairs of one molecule."""
+    pairs = batch[i].pairs
+    return [(int(a), int(b)) for a, b, real in zip(pairs.first, pairs.second, pairs.mask, strict=True) if real]
+
+
+def test_each_pair_of_atoms_is_listed_once():
+    """On site first, then the lighter element first; padding last of either."""
+    group = [g2("CH3OH"), g2("H2O"), g2("H2")]
+    batch = pad_batch(group, "sto-3g", batch_shape(pad_batch(group, "sto-3g"))._replace(natm=7, npair=30))
+    pairs = batch.pairs
+    assert pairs.first.shape == pairs.second.shape == pairs.mask.shape == pairs.shift.shape[:2] == (3, 30)
+    assert not np.any(pairs.shift)
+    for i, molecule in enumerate(group):
+        natm, listed = molecule.natm, pairs_of(batch, i)
+        np.testing.assert_array_equal(pairs.first[i, :7], range(7))
+        np.testing.assert_array_equal(pairs.second[i, :7], range(7))
+        np.testing.assert_array_equal(pairs.mask[i, :7], np.arange(7) < natm)
+        assert not np.any(pairs.first[i, len(listed) + 7 - natm :])
+        assert len(listed) == natm * (natm + 1) // 2 == pairs.mask[i].sum()
+        assert {frozenset(p) for p in listed} == {frozenset((a, b)) for a in range(natm) for b in range(natm)}
+        assert all(molecule.numbers[a] <= molecule.numbers[b] for a, b in listed)
+    assert pairs_of(batch, 1) == [(0, 0), (1, 1), (2, 2), (1, 0), (2, 0), (1, 2)]
+
+
+def test_pairs_beyond_a_cutoff_are_left_out():
+    water = g2("H2O")
+    places = water.positions + np.array([[[0, 0, 0]], [[0, 0, 20.0]]])
+    far = Molecule(np.tile(water.numbers, 2), places.reshape(6, 3))
+    whole, near = (pad_batch([far], "sto-3g", pair_cutoff=cutoff) for cutoff in (None, 5.0))
+    assert (batch_shape(whole).npair, batch_shape(near).npair) == (21, 12)
+    assert all((a < 3) == (b < 3) for a, b in pairs_of(near))
+    assert len(pairs_of(near)) == 12
+    short = pad_batch([far], "sto-3g", pair_cutoff=2.0)  # not even H–H of one molecule
+    assert pairs_of(short)[6:] == [(1, 0), (2, 0), (4, 3), (5, 3)]
+    again = pad_batch([far], "sto-3g", batch_shape(whole), pair_cutoff=5.0)  # a shape without the cutoff holds it too
+    assert pairs_of(again) == pairs_of(near)
+    with pytest.raises(InputError, match="is too small"):
+        pad_batch([far], "sto-3g", batch_shape(near))
+
+
+def test_shapes_of_molecules_that_come_in_groups_are_few():
+    pool, basis, seen = ShapePool(), {"orbital": "sto-3g"}, set()
+    for names in (("H2", "C6H6", "H2O"), ("CH4", "NH3", "C6H6"), ("H2O", "HCOOH", "H2")):
+        molecules = [g2(name) for name in names]
+        groups = pool.groups(molecules, basis, pair_cutoff=4.0)
+        assert sorted(i for group, _ in groups for i in group) == [0, 1, 2]
+        for group, shape in groups:
+            batch = pad_batch([molecules[i] for i in group], basis, shape, pair_cutoff=4.0)
+            assert batch_shape(batch) == shape
+            seen.add(shape)
+    assert set(pool.shapes) == seen
+    assert len(seen) < 6  # of 6 molecules of different size
+    pool = ShapePool()
+    many = pool.groups([g2("H2O")] * (ShapePool.LARGEST + 1), basis)
+    assert [len(group) for group, _ in many] == [ShapePool.LARGEST, 1]
+    assert len(pool.shapes) == 1
+    assert [ShapePool.count(n) for n in (1, 2, 3, 4, 5, 16)] == [1, 2, 4, 4, 8, 16]
 
 
 def test_pad_arrays_fills_the_end():

@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from vpotjax.cli import main
 from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset, write_dataset
+from vpotjax.io.predictions import read_predictions
 
+NETWORK = ["training.network:gated", "--training.network.gated", "4", "--training.network.hidden", "8"]
 WATER = "3\nwater\nO 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
 
 
@@ -27,8 +30,10 @@ def folder(tmp_path_factory):
         if sample.molecule.natm <= 7 and (sample.name in names or len(names) < 3):
             chosen[sample.split].append(sample)
     write_dataset(folder / "tiny.h5", Dataset([s for part in chosen.values() for s in part], full.attributes))
-    arguments = ["--training.steps", "6", "--training.batch-size", "4", "--training.power-order", "2"]
-    arguments += ["--training.potential-basis", "6-31g"]  # no d functions: compiles fast
+    arguments = ["--training.descent.steps", "6", "--training.descent.batch-size", "4"]
+    arguments += ["--training.descent.evaluations", "2", "--training.power-order", "2", "--training.members", "2"]
+    arguments += ["--training.basis", "6-31g", "--training.orbital-basis", "sto-3g"]  # no d functions: compiles fast
+    arguments += ["--training.buckets", "1", *NETWORK]
     assert main(["train", "--data", str(folder / "tiny.h5"), "--run", str(folder / "run"), *arguments]) == 0
     (folder / "water.xyz").write_text(WATER)
     return folder
@@ -37,14 +42,15 @@ def folder(tmp_path_factory):
 def test_train_writes_a_run_folder(folder):
     run = folder / "run"
     config = json.loads((run / "config.json").read_text())
-    assert config["model"]["power_order"] == 2
-    assert config["training"]["steps"] == 6
+    assert config["model"]["representation"]["power_order"] == 2
+    assert config["model"]["network"] == {"name": "Gated", "gated": 4, "hidden": [8]}
+    assert config["training"]["descent"]["steps"] == 6
     with (run / "training.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert int(rows[-1]["step"]) == 6
     with (run / "test_errors.csv").open() as file:
         models = [row["model"] for row in csv.DictReader(file)]
-    assert models == ["sto-3g", "direct fit", "trained on observables"]
+    assert models == ["sto-3g", "direct fit", "closed-form start", "trained"]
     for name in ("mo_energies", "dipole", "polarizability"):
         assert (run / f"parity_{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -71,6 +77,28 @@ def test_ions_are_predicted_about_their_centre(folder, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "no gap: without electrons" in text
     assert " eV\n" not in text
+
+
+def test_predict_writes_files(folder, tmp_path, capsys):
+    """Every structure of a folder, with spreads, and a warning for hydrogen far from its partner."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.xyz").write_text(WATER)
+    (tmp_path / "in" / "b.xyz").write_text("2\nname=far\nH 0 0 0\nH 0 0 0.25\n" + WATER)
+    for name in ("out.extxyz", "out.h5", "out.csv"):
+        out = str(tmp_path / name)
+        assert main(["predict", str(tmp_path / "in"), "--run", str(folder / "run"), "--out", out]) == 0
+        assert "3 molecules written" in capsys.readouterr().out
+    read = read_predictions(tmp_path / "out.h5")
+    assert [p.molecule.formula for p in read] == ["H2O", "H2", "H2O"]
+    assert read[0].spreads["homo_lumo_gap"] > 0
+    assert not read[0].warnings
+    assert any("range" in warning for warning in read[1].warnings)
+    np.testing.assert_allclose(read[0].values["mo_energies"], read[2].values["mo_energies"], rtol=1e-6)
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["homo_lumo_gap_hartree"]) == pytest.approx(float(read[0].values["homo_lumo_gap"]), rel=1e-5)
+    assert main(["predict", str(tmp_path / "in"), "--run", str(folder / "run"), "--out", str(tmp_path / "out.csv")]) == 2
+    _one_line(capsys, "exists")
 
 
 def test_evaluate_prints_the_table(folder, capsys):
@@ -136,11 +164,11 @@ def test_nothing_is_overwritten(folder, capsys):
 @pytest.mark.parametrize(
     ("option", "value", "word"),
     [
-        ("power-kinds", "cubic", "kind is 'cubic'"),
-        ("steps", "0", "steps is 0"),
-        ("learning-rate", "nan", "learning_rate is nan"),
-        ("seed", "-1", "seed is -1"),
-        ("potential-basis", "x", "not known"),
+        ("power-kinds", "cubic", "kind is 'cubic'|power_kinds"),
+        ("descent.steps", "0", "steps is 0"),
+        ("descent.learning-rate", "nan", "learning_rate is nan"),
+        ("descent.seed", "-1", "seed is -1"),
+        ("basis", "x", "not known"),
         ("frame", "x", "frame is"),
     ],
 )
@@ -168,7 +196,7 @@ def test_one_training_molecule_is_refused_in_one_line(folder, tmp_path, capsys):
                 str(tmp_path / "one.h5"),
                 "--run",
                 str(tmp_path / "run"),
-                "--training.potential-basis",
+                "--training.basis",
                 "6-31g",
             ]
         )
@@ -188,11 +216,12 @@ def _one_line(capsys, expected):
 
 
 def test_import_is_light_and_needs_no_pyscf():
-    """Without PySCF, Flax, ASE and h5py on the path, the package imports and its names resolve."""
+    """Without PySCF, ASE and h5py on the path, the package imports, and all its names are there."""
     code = (
         "import sys\n"
-        "for name in ('pyscf', 'flax', 'e3nn_jax', 'optax', 'h5py', 'ase', 'matplotlib'): sys.modules[name] = None\n"
+        "for name in ('pyscf', 'pyscfad', 'e3nn_jax', 'h5py', 'ase', 'matplotlib', 'orbax'): sys.modules[name] = None\n"
         "import vpotjax as vp\n"
-        "assert vp.eigh and vp.external_potential and vp.Molecule and vp.pad_batch and vp.density_matrix\n"
+        "assert all(vars(vp)[name] is not None for name in vp.__all__)\n"
+        "assert vp.nn.Gated and vp.train.fit and vp.losses.Observed and vp.models.Ensemble and vp.io.read_dataset\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})

@@ -8,11 +8,13 @@ from pyscf import scf
 
 import vpotjax as vp
 from vpotjax.electronic.comparison import fock_with_levels
+from vpotjax.electronic.observables import Reference
 from vpotjax.interop.pyscf import to_pyscf
 from vpotjax.io.dataset import Sample
-from vpotjax.metrics import observable_errors
-from vpotjax.model import ModelConfig, prepare
-from vpotjax.train.data import _targets
+from vpotjax.metrics import error_summary, molecule_errors
+from vpotjax.models import MatrixSettings
+from vpotjax.operators.representation import Representation
+from vpotjax.train.samples import partners
 from vpotjax.units import HARTREE_TO_EV
 
 HI = vp.Molecule(np.array([53, 1]), np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 3.04]]))
@@ -36,11 +38,9 @@ def test_electrons_belong_to_molecule_and_basis():
     assert jax.jit(lambda one: one.nelec)(jax.tree.map(jnp.asarray, both[1])) == 24
     known = jax.tree.map(jnp.asarray, both[1])  # arrays of JAX that a traced function closes over
     assert jax.jit(lambda x: x * known.nelec)(1.0) == 24
-    config = ModelConfig(
-        species=(1, 53), orbital_basis="def2-svp", potential_basis="def2-svp", power_order=1, members=1
-    )
-    prepared = jax.jit(prepare, static_argnums=1)(jax.tree.map(jnp.asarray, config.batch([HI])[0]), config)
-    assert prepared.nelec == 26
+    representation = Representation((1, 53), "def2-svp", ("overlap", "external"), 1)
+    settings = MatrixSettings(representation, orbital_basis="def2-svp", baseline="zero")
+    assert settings.batch([HI]).nelec.tolist() == [26]
     with pytest.raises(vp.InputError, match=r"basis is on atoms \[1, 1\], the molecule has \[53, 1\]"):
         HI.nelec(vp.load_basis("sto-3g", [1, 1]))
 
@@ -82,30 +82,34 @@ def test_levels_of_bases_with_different_cores_meet_at_the_homo(molecule):
     levels = {basis: labels_of(molecule, basis) for basis in ("sto-3g", "def2-svp")}
     sample = Sample("iodide", "train", molecule, levels)
     own, large = (levels[basis]["mo_energies"] for basis in ("sto-3g", "def2-svp"))
-    targets = _targets([sample], "def2-svp", "sto-3g", len(own) + 2)
-    nocc = int(targets.nelec[0]) // 2
-    assert 2 * nocc == sum(molecule.numbers)
-    mask = targets.level_mask[0, : len(own)]
+    targets, mask, nelec = partners(sample, "def2-svp", "sto-3g", "sto-3g")
+    nocc = nelec // 2
+    assert nelec == sum(molecule.numbers)
+    assert targets.shape == mask.shape == own.shape
     cores = 18 + int(np.sum(molecule.numbers > 1)) - 1  # [Kr] of iodine, 1s of the others
     assert np.flatnonzero(mask).tolist() == list(range(cores, min(len(own), 14 + len(large))))
-    np.testing.assert_array_equal(targets.mo_energies[0, cores : len(own)], large[cores - 14 : len(own) - 14])
-    assert targets.mo_energies[0, nocc - 1] == large[nocc - 15]  # the HOMOs
+    np.testing.assert_array_equal(targets[cores:], large[cores - 14 : len(own) - 14])
+    assert not targets[:cores].any()
+    assert targets[nocc - 1] == large[nocc - 15]  # the HOMOs
     # occupied partners are the same levels: STO-3G is off by less than a hartree there
-    assert np.abs(own - targets.mo_energies[0, : len(own)])[cores:nocc].max() < 1
-    # only partners count in errors and weights
-    predicted = np.where(targets.level_mask, targets.mo_energies + 0.1, 1e3)
-    errors = observable_errors(predicted, targets.dipole, targets.polarizability, targets)
-    assert errors.mo_energies == pytest.approx(0.1 * HARTREE_TO_EV)
-    assert errors.occupied == pytest.approx(0.1 * HARTREE_TO_EV)
-    assert errors.gap == pytest.approx(0.0, abs=1e-9)
+    assert np.abs(own - targets)[cores:nocc].max() < 1
+    # only partners count in errors
+    reference = Reference({"mo_energies": targets}, mask, np.array(molecule.natm), np.array(nelec))
+    predicted = np.where(mask, targets + 0.1, 1e3)
+    for name in ("mo_energies", "occupied", "frontier"):
+        error = error_summary([molecule_errors(name, predicted, reference)]).mean_absolute
+        assert error == pytest.approx(0.1 * HARTREE_TO_EV)
+    gap = vp.homo_lumo_gap(targets, nelec, mask)
+    assert error_summary([molecule_errors("homo_lumo_gap", gap, reference)]).mean_absolute == pytest.approx(0, abs=1e-9)
     # the other way round the small basis lacks the core
-    turned = _targets([sample], "sto-3g", "def2-svp", len(large))
-    assert turned.mo_energies[0, nocc - 15] == own[nocc - 1]
-    assert not turned.level_mask[0, : cores - 14].any()
-    assert turned.level_mask[0, cores - 14 : nocc - 14].all()
+    turned, exists, electrons = partners(sample, "sto-3g", "def2-svp", "def2-svp")
+    assert electrons == nelec - 28
+    assert turned[nocc - 15] == own[nocc - 1]
+    assert not exists[: cores - 14].any()
+    assert exists[cores - 14 : nocc - 14].all()
     wrong = {**levels, "def2-svp": {**levels["def2-svp"], "mo_energies": large - 5.0}}
     with pytest.raises(vp.InputError, match=r"'iodide': level \d+ is .* another effective core"):
-        _targets([Sample("iodide", "train", molecule, wrong)], "def2-svp", "sto-3g", len(own))
+        partners(Sample("iodide", "train", molecule, wrong), "def2-svp", "sto-3g", "sto-3g")
 
 
 def test_levels_without_a_partner_keep_their_energies():

@@ -10,54 +10,43 @@ import numpy as np
 import pytest
 
 from tests.molecules import g2
-from vpotjax.model import Model, ModelConfig, initial_parameters, prepare
-from vpotjax.operators.features import feature_statistics, matrix_count
+from vpotjax.models import MatrixModel, MatrixSettings
+from vpotjax.models.linear_map import LinearMap
+from vpotjax.nn import MatrixPower
+from vpotjax.operators.representation import Representation
+from vpotjax.operators.whitening import fitted_whitening
 
 PLATFORMS = ("cuda", "tpu")
 
 
 def model_and_batch(precision):
     """A matrix-power model, which holds the parts of the others, with all factorisations, and two molecules."""
-    config = ModelConfig(
-        species=(1, 8),
-        orbital_basis="sto-3g",
-        potential_basis="sto-3g",
-        power_order=2,
-        power_kinds=("metric", "rational"),
-        members=1,
-        hidden=(4,),
-        gated=2,
-        layers=1,
-        channels=2,
-        shells=2,
-        network="matrix-power",
-        baseline="sap",
-        frame="lowdin",
-        precision=precision,
-        inputs=("overlap", "kinetic", "external", "sap"),
+    representation = Representation(
+        (1, 8), "sto-3g", ("overlap", "kinetic", "external", "sap"), 2, ("metric", "rational"), cutoff=8.0
     )
-    batch = jax.tree.map(jnp.asarray, config.batch([g2("H2O"), g2("H2")]))
-    prepared = jax.jit(jax.vmap(lambda one: prepare(one, config)))(batch)
-    count = matrix_count(config.inputs, config.power_order)
-    statistics = {
-        kind: feature_statistics(x, np.asarray(prepared.kinds), config.species, count)
-        for kind, x in prepared.features.items()
-    }
-    params = initial_parameters(config, jax.tree.map(lambda leaf: leaf[0], prepared), 0)
+    settings = MatrixSettings(representation, MatrixPower(2, (4,), 1, 2, 2, coupling=True), precision=precision)
+    batch = jax.tree.map(jnp.asarray, settings.batch([g2("H2O"), g2("H2")]))
+    features = jax.jit(jax.vmap(lambda one: settings.geometry(one).features))(batch)
+    whitening = fitted_whitening([features], 2, representation.matrix_count)
+    inputs = jax.jit(lambda x: whitening(x, precision))(jax.tree.map(lambda leaf: leaf[0], features))
+    params = jax.jit(settings.network.module(settings.outputs, 2).init)(jax.random.key(0), inputs)
+    weights = {i: np.zeros((*x.shape[:2], dict(settings.outputs)[i].count)) for i, x in whitening.transform.items()}
 
     def cast(leaf):
         return leaf.astype(precision) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
-    return Model(config, params, statistics), jax.tree.map(cast, batch)
+    model = MatrixModel(settings, whitening, LinearMap(weights), np.asarray(1.0), params)
+    return jax.tree.map(cast, model), jax.tree.map(cast, batch)
 
 
 def loss(positions, params, model, batch):
     """Of ε, P, μ and α."""
 
     def one(molecule):
-        o = dataclasses.replace(model, params=params)(molecule)
-        levels = jnp.where(molecule.bases["orbital"].ao_mask, o.mo_energies, 0.0)
-        return jnp.sum(levels**2) + jnp.sum(o.density**2) + jnp.sum(o.dipole**2) + jnp.sum(o.polarizability**2)
+        solution = dataclasses.replace(model, params=params)(molecule)
+        levels = jnp.where(molecule.bases["orbital"].ao_mask, solution.mo_energies, 0.0)
+        others = [solution.density, solution.observable("dipole"), solution.observable("polarizability")]
+        return jnp.sum(levels**2) + sum(jnp.sum(x**2) for x in others)
 
     return jnp.mean(jax.vmap(one)(dataclasses.replace(batch, positions=positions)))
 

@@ -13,7 +13,7 @@ import pytest
 import vpotjax as vp
 from vpotjax._numerics import inverse_cholesky, inverse_square_root, spectrum, square_root
 from vpotjax.electronic.comparison import fock_with_levels, projected_fock
-from vpotjax.operators.matrix_power import KINDS
+from vpotjax.operators.powers import KINDS
 
 N, BATCH = 4, 3
 

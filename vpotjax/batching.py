@@ -33,10 +33,28 @@ class BasisShape(NamedTuple):
 
 
 class BatchShape(NamedTuple):
-    """Sizes of a padded batch; `bases` in the order of the batch's bases."""
+    """Sizes of a padded batch: atoms, bases in the order of the batch's, and pairs of atoms."""
 
     natm: int
     bases: tuple[tuple[str, BasisShape], ...]
+    npair: int
+
+
+@pytree
+class PairList:
+    """Pairs of atoms, each once: an operator is hermitian, so that its blocks ij and ji are one.
+
+    Attributes:
+        first, second: (npair,) atoms; the first natm pairs are those of each atom with itself, in order, then the
+            element of the first is not above that of the second. 0 for padding.
+        shift: (npair, 3) cell of the second atom in lattice vectors; zero in molecules.
+        mask: (npair,) True where a pair is real.
+    """
+
+    first: Any
+    second: Any
+    shift: Any
+    mask: Any
 
 
 @pytree
@@ -49,6 +67,7 @@ class Batch:
         atom_mask: (nbatch, natm) True where an atom is real.
         charge, spin: (nbatch,) total charges, and nα − nβ.
         bases: by role, see `pad_batch`.
+        pairs: of atoms.
     """
 
     numbers: Any
@@ -57,6 +76,7 @@ class Batch:
     charge: Any
     spin: Any
     bases: dict[str, Basis]
+    pairs: PairList
 
     @property
     def basis(self) -> Basis:
@@ -85,6 +105,7 @@ def pad_batch(
     shape: BatchShape | None = None,
     *,
     cartesian: bool = False,
+    pair_cutoff: float | None = None,
 ) -> Batch:
     """Stack molecules, with one or more bases, into arrays of one size.
 
@@ -94,6 +115,7 @@ def pad_batch(
             {"orbital": "sto-3g", "potential": "def2-svp"}.
         shape: pad to these sizes (see `batch_shape`); default: the largest of `molecules`.
         cartesian: as in `load_basis`, for all bases.
+        pair_cutoff: bohr; pairs of atoms that are farther apart are left out of `Batch.pairs`.
 
     Raises:
         InputError: no molecules, a molecule is larger than `shape`, or `shape` contradicts itself or `cartesian`.
@@ -107,7 +129,9 @@ def pad_batch(
         role: [load_basis(spec, m.numbers, cartesian=cartesian) for m in molecules] for role, spec in bases.items()
     }
     natm = max(m.natm for m in molecules)
-    needed = BatchShape(natm, tuple((role, _joint_shape(list(b))) for role, b in loaded.items()))
+    offsite = [_offsite_pairs(m, pair_cutoff) for m in molecules]
+    joint = tuple((role, _joint_shape(list(b))) for role, b in loaded.items())
+    needed = BatchShape(natm, joint, natm + max(len(p) for p in offsite))
     shape = needed if shape is None else shape
     if tuple(role for role, _ in shape.bases) != tuple(bases):
         raise InputError(f"shape has bases {[r for r, _ in shape.bases]}, the batch has {list(bases)}; use the same.")
@@ -130,12 +154,34 @@ def pad_batch(
             )
             for role, sizes in shape.bases
         },
+        pairs=_pair_list(numbers, offsite, shape.npair),
     )
+
+
+def _offsite_pairs(molecule: Molecule, cutoff: float | None) -> np.ndarray:
+    """(n, 2) atoms of each pair of different ones."""
+    numbers, positions = np.asarray(molecule.numbers), np.asarray(molecule.positions)
+    first, second = np.triu_indices(molecule.natm, 1)
+    swap = numbers[first] > numbers[second]
+    pairs = np.stack([np.where(swap, second, first), np.where(swap, first, second)], axis=1)
+    if cutoff is None:
+        return pairs
+    return pairs[np.linalg.norm(positions[first] - positions[second], axis=1) <= cutoff]
+
+
+def _pair_list(numbers: np.ndarray, offsite: Sequence[np.ndarray], npair: int) -> PairList:
+    nbatch, natm = numbers.shape
+    atoms = np.broadcast_to(np.arange(natm)[None, :, None], (nbatch, natm, 2))
+    pairs = np.concatenate([atoms, pad_arrays(offsite, (npair - natm, 2))], axis=1)
+    real = np.arange(npair - natm) < np.array([len(p) for p in offsite])[:, None]
+    mask = np.concatenate([numbers > 0, real], axis=1)
+    return PairList(pairs[..., 0], pairs[..., 1], np.zeros((*mask.shape, 3), int), mask)
 
 
 def batch_shape(batch: Batch) -> BatchShape:
     """The sizes of a batch, to pad another one alike."""
-    return BatchShape(batch.numbers.shape[-1], tuple((role, _shape(basis)) for role, basis in batch.bases.items()))
+    bases = tuple((role, _shape(basis)) for role, basis in batch.bases.items())
+    return BatchShape(batch.numbers.shape[-1], bases, batch.pairs.first.shape[-1])
 
 
 def joint_batch_shape(shapes: Iterable[BatchShape]) -> BatchShape:
@@ -144,7 +190,8 @@ def joint_batch_shape(shapes: Iterable[BatchShape]) -> BatchShape:
     bases = [
         (role, _largest([dict(s.bases)[role] for s in shapes if role in dict(s.bases)])) for role, _ in shapes[0].bases
     ]
-    return BatchShape(max(s.natm for s in shapes), tuple(bases))
+    natm, offsite = max(s.natm for s in shapes), max(s.npair - s.natm for s in shapes)
+    return BatchShape(natm, tuple(bases), natm + offsite)
 
 
 def buckets(
@@ -177,11 +224,73 @@ def buckets(
         shapes = tuple(
             (role, _shape(load_basis(spec, np.array(key), cartesian=cartesian))) for role, spec in bases.items()
         )
-        compositions[key] = BatchShape(len(key), shapes)
+        compositions[key] = BatchShape(len(key), shapes, len(key) * (len(key) + 1) // 2)
     sizes = np.array([sum(shape.nao for _, shape in compositions[key].bases) for key in keys])
     edges = _cuts(sizes, count)
     groups = [np.flatnonzero((sizes > low) & (sizes <= high)) for low, high in zip([0, *edges], edges, strict=False)]
     return [(group, joint_batch_shape(compositions[key] for key in {keys[i] for i in group})) for group in groups]
+
+
+class ShapePool:
+    """Shapes for molecules that come one group after the other: few, so that there are few programs.
+
+    A group gets the first known shape that holds it and has at most twice its AOs, squared; else a new one, with sizes
+    rounded up.
+    """
+
+    LARGEST = 16
+    """Molecules of one group."""
+
+    def __init__(self) -> None:
+        self.shapes: list[BatchShape] = []
+
+    def groups(
+        self, molecules: Sequence[Molecule], basis: Mapping[str, Any], pair_cutoff: float | None = None
+    ) -> list[tuple[list[int], BatchShape]]:
+        """Places of molecules of similar size, and the shape of each group."""
+        sizes = [batch_shape(pad_batch([m], basis, pair_cutoff=pair_cutoff)) for m in molecules]
+        order = sorted(range(len(molecules)), key=lambda i: _cost(sizes[i]))
+        result: list[tuple[list[int], BatchShape]] = []
+        group: list[int] = []
+        for i in order:
+            if group and (len(group) == self.LARGEST or _cost(sizes[i]) > 2 * _cost(sizes[group[0]])):
+                result.append((group, self._shape([sizes[k] for k in group])))
+                group = []
+            group.append(i)
+        return [*result, (group, self._shape([sizes[k] for k in group]))]
+
+    @staticmethod
+    def count(molecules: int) -> int:
+        """Places of a batch for so many molecules: a power of two."""
+        return 1 << (molecules - 1).bit_length()
+
+    def _shape(self, shapes: Sequence[BatchShape]) -> BatchShape:
+        needed = joint_batch_shape(shapes)
+        for known in self.shapes:
+            same = tuple(role for role, _ in known.bases) == tuple(role for role, _ in needed.bases)
+            if same and joint_batch_shape([known, needed]) == known and _cost(known) <= 2 * _cost(needed):
+                return known
+        self.shapes.append(_rounded(needed))
+        return self.shapes[-1]
+
+
+def _cost(shape: BatchShape) -> int:
+    return sum(sizes.nao for _, sizes in shape.bases) ** 2
+
+
+def _rounded(shape: BatchShape) -> BatchShape:
+    """With sizes of the series 1, 2, 3, 4, 6, 8, 12, 16, 24, …; zero stays."""
+
+    def up(n: int) -> int:
+        return next(s for k in range(40) for s in (1 << k, 3 << k >> 1) if s >= n) if n else 0
+
+    def of_basis(sizes: BasisShape) -> BasisShape:
+        nshl = tuple(up(n) for n in sizes.nshl)
+        room = sum(n * function_count(l, sizes.cartesian) for l, n in enumerate(nshl))
+        return sizes._replace(nao=min(up(sizes.nao), room), nprim=tuple(up(n) for n in sizes.nprim), nshl=nshl)
+
+    natm = up(shape.natm)
+    return BatchShape(natm, tuple((role, of_basis(b)) for role, b in shape.bases), natm + up(shape.npair - shape.natm))
 
 
 def _cuts(sizes: np.ndarray, count: int) -> list[int]:

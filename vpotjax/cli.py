@@ -2,55 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from vpotjax._checks import InputError
+from vpotjax.io.dataset import SPLITS, Dataset, embedded_dataset_path, read_dataset
+from vpotjax.train.pipeline import Training
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from vpotjax.io.dataset import Dataset
-
 EXIT_BAD_INPUT = 2
-
-
-@dataclass(frozen=True)
-class Training:
-    """Settings of a training."""
-
-    members: int = 3
-    """Networks for each kind of product."""
-    steps: int = 450
-    """Adam steps of each network."""
-    batch_size: int = 32
-    """Molecules per step."""
-    learning_rate: float = 4e-4
-    """Peak learning rate."""
-    seed: int = 0
-    """Of initial weights and batches."""
-    potential_basis: str = "def2-svp"
-    """Basis in which V is represented."""
-    power_order: int = 3
-    """Highest power of V."""
-    power_kinds: tuple[str, ...] = ("raw", "metric")
-    """Products of V: raw, metric, lowdin, rational; F is the mean over all networks."""
-    network: str = "gated"
-    """linear, gated, or matrix-power."""
-    baseline: str = "zero"
-    """What the network corrects: sap, core or zero."""
-    frame: str = "ao"
-    """Of the correction: ao or lowdin."""
-    layers: int = 3
-    """Of the matrix-power network."""
-    channels: int = 8
-    """Hidden operators of the matrix-power network."""
-    shells: int = 4
-    """Hidden shells of each l of the matrix-power network."""
+PRINTED = 20  # predictions that are printed where they are not written to a file
 
 
 @dataclass(frozen=True)
@@ -87,12 +59,15 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Orbital energies around the gap, dipole and polarizability of closed-shell molecules."""
+    """Levels, gap, dipole, polarizability, charges and bond orders of closed-shell molecules, any number of them."""
 
     file: tyro.conf.Positional[Path]
-    """xyz, extxyz, mol, sdf, pdb, gen, traj, db or json; every structure is predicted, with the charge that it has"""
+    """xyz, extxyz, mol, sdf, pdb, gen, traj, db or json, or a folder of such; every structure is predicted, with the
+    charge that it has"""
     run: Path
     """Folder that 'demo' or 'train' wrote."""
+    out: Path | None = None
+    """extxyz, h5 or csv file to write; default: the first 20 are printed."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +103,9 @@ class Info:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; bad input is one line on stderr and exit code 2."""
-    _process_settings()
-    from vpotjax._checks import InputError
-
-    command = tyro.cli(Demo | Train | Evaluate | Predict | Reference | Info, args=arguments, prog="vpotjax")
+    _one_blas_thread()
     try:
+        command = _parsed(arguments)
         COMMANDS[type(command)](command)
     except (InputError, OSError) as error:  # bad input, or a file system that refuses
         print(f"vpotjax: {' '.join(str(error).split())}", file=sys.stderr)
@@ -140,10 +113,33 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _process_settings() -> None:
-    """One BLAS thread, for small matrices lose by more; set before JAX and BLAS load, and the environment wins."""
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
+def _parsed(arguments: list[str] | None) -> Any:
+    """The command; what a setting refuses is one line, not tyro's box, which is kept for everything else.
+
+    Raises:
+        InputError: a setting is out of range.
+    """
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(Demo | Train | Evaluate | Predict | Reference | Info, args=arguments, prog="vpotjax")
+    except SystemExit:
+        text = printed.getvalue()
+        refused = "Value error" in text
+        if not refused:
+            print(text, file=sys.stderr, end="")
+            raise
+    words = " ".join(line.strip("│╭╮╰╯─ ") for line in text.splitlines()[1:])
+    raise InputError(words.split("For full helptext")[0].replace("Error parsing __tyro-dummy-inner__.", "").strip())
+
+
+def _one_blas_thread() -> None:
+    """Small matrices lose by more; the environment wins."""
+    if not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & os.environ.keys():
+        import scipy.linalg  # noqa: F401  its BLAS has to be there
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(1, "blas")
 
 
 def _double_precision() -> None:
@@ -159,10 +155,10 @@ class _ConsoleReporter:
         self.console, self.steps = console, steps
         self.bar: Progress | None = None
         self.task: TaskID | None = None
-        self.done = self.last = 0  # steps of finished networks, and of this one
+        self.done: dict[int, int] = {}  # steps of each network
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False)
 
     def progress(self, row: dict[str, Any]) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -172,36 +168,30 @@ class _ConsoleReporter:
             self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
             self.bar.start()
             self.task = self.bar.add_task("", total=self.steps)
-        if row["step"] < self.last:
-            self.done += self.last
-        self.last = row["step"]
-        losses = f"{row['network']}: loss {row['training_loss']:.4g}, validation {row['validation_loss']:.4g}"
-        self.bar.update(self.task, completed=self.done + self.last, description=losses)
-        if self.done + self.last >= self.steps:
+        self.done[row["network"]] = row["step"]
+        if row.get("first_left_out"):
+            self.say(f"  step {row['step']}: {row['left_out']} gradients left out, not finite: {row['first_left_out']}")
+        losses = f"loss {row['training_loss']:.4g}, validation {row['validation_loss']:.4g}"
+        if row["limited"]:
+            losses += f", limited {row['limited']}"
+        self.bar.update(self.task, completed=sum(self.done.values()), description=losses)
+        if sum(self.done.values()) >= self.steps:
             self.bar.stop()
 
 
 def _train(data: Path, run: Path, training: Training) -> None:
-    from dataclasses import asdict, fields
-
     _double_precision()
     from rich.console import Console
 
-    from vpotjax.io.dataset import read_dataset
-    from vpotjax.train.fit import TrainConfig
     from vpotjax.train.pipeline import train_run
     from vpotjax.train.report import error_table
 
-    values = asdict(training)
-    of_training = {f.name for f in fields(TrainConfig)}
-    options = {key: values.pop(key) for key in values.keys() - of_training}
-    console = Console(width=100)
-    steps = training.steps * training.members * len(training.power_kinds)
+    console = Console(width=110)
     dataset = read_dataset(data)
-    title = f"Test molecules against {_method(dataset)}"
-    outcome = train_run(dataset, run, TrainConfig(**values), options, _ConsoleReporter(console, steps))
-    console.print(error_table(outcome.rows, title))
-    console.print(f"in brackets: fraction of the error of {dataset.attribute('small_basis')}", highlight=False)
+    reporter = _ConsoleReporter(console, training.descent.steps * training.members)
+    outcome = train_run(dataset, run, training, reporter)
+    console.print(error_table(outcome.rows, f"Test molecules against {_method(dataset)}"))
+    console.print(f"in brackets: fraction of the error of {outcome.rows[0]['model']}", highlight=False)
     console.print(f"\nWritten to {run}: " + ", ".join(file.name for file in outcome.files), highlight=False)
     console.print(f"Next: vpotjax predict FILE.xyz --run {run}", highlight=False)
 
@@ -211,8 +201,6 @@ def _method(dataset: Dataset) -> str:
 
 
 def _demo(command: Demo) -> None:
-    from vpotjax.io.dataset import embedded_dataset_path
-
     _train(embedded_dataset_path(), command.run, command.training)
 
 
@@ -220,33 +208,74 @@ def _evaluate(command: Evaluate) -> None:
     _double_precision()
     from rich.console import Console
 
-    from vpotjax.io.dataset import embedded_dataset_path, read_dataset
-    from vpotjax.io.run import load_model, training_data
+    from vpotjax.io.model import load_model
+    from vpotjax.io.run import training_data
     from vpotjax.train.pipeline import evaluate
     from vpotjax.train.report import error_table
 
     dataset = read_dataset(command.data or embedded_dataset_path())
     rows = evaluate(load_model(command.run), dataset, command.split, training_data(command.run))
     title = f"Split {command.split!r} against {_method(dataset)}"
-    Console(width=100).print(error_table(rows, title))
+    Console(width=110).print(error_table(rows, title))
 
 
 def _predict(command: Predict) -> None:
     _double_precision()
-    import jax
     from rich.console import Console
 
     from vpotjax.basis import load_basis
-    from vpotjax.io.run import load_model
-    from vpotjax.molecule import molecules_from_file
+    from vpotjax.io.model import load_model
+    from vpotjax.molecule import iterate_molecules
+    from vpotjax.train.predict import predictions
     from vpotjax.train.report import prediction_text
 
-    model, molecules = load_model(command.run), molecules_from_file(command.file)
-    predicted = model.predict(molecules)
-    for i, molecule in enumerate(molecules):
-        nelec = molecule.nelec(load_basis(model.config.orbital_basis, molecule.numbers))
-        text = prediction_text(molecule, nelec, jax.tree.map(lambda values, i=i: values[i], predicted))
-        Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    model, console = load_model(command.run), Console()
+    if command.out is not None:
+        _write_predictions(command, model, console)
+        return
+    more = 0
+    for i, prediction in enumerate(predictions(model, iterate_molecules(command.file))):
+        if i >= PRINTED:
+            more = i + 1
+            break
+        molecule = prediction.molecule
+        nelec = molecule.nelec(load_basis(model.settings.orbital_basis, molecule.numbers))
+        console.print(prediction_text(prediction, nelec), highlight=False, markup=False, soft_wrap=True)
+    if more:
+        console.print(f"… and more; give --out FILE.extxyz, .h5 or .csv for all beyond {PRINTED}", highlight=False)
+
+
+def _write_predictions(command: Predict, model: Any, console: Console) -> None:
+    """All predictions to a file, as they come."""
+    from rich.progress import Progress
+
+    from vpotjax.electronic.observables import OBSERVABLES
+    from vpotjax.io.predictions import prediction_writer
+    from vpotjax.molecule import iterate_molecules, molecule_count
+    from vpotjax.train.predict import CHUNK, predictions
+
+    assert command.out is not None
+    units = {name: observable.atomic_unit for name, observable in OBSERVABLES.items()}
+    warned = written = 0
+    with prediction_writer(command.out, units) as writer, Progress(console=console) as bar:
+        task = bar.add_task("predicting", total=molecule_count(command.file))
+        for chunk in _chunks(predictions(model, iterate_molecules(command.file)), CHUNK):
+            values, spreads = (
+                {key: [getattr(p, part)[key] for p in chunk] for key in getattr(chunk[0], part)}
+                for part in ("values", "spreads")
+            )
+            names, molecules = [p.name for p in chunk], [p.molecule for p in chunk]
+            writer.write(names, molecules, values, spreads, [p.warnings for p in chunk])
+            written, warned = written + len(chunk), warned + sum(bool(p.warnings) for p in chunk)
+            bar.update(task, completed=written)
+    console.print(f"{written} molecules written to {command.out}, {warned} of them with warnings", highlight=False)
+
+
+def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    import itertools
+
+    while chunk := list(itertools.islice(items, size)):
+        yield chunk
 
 
 def _reference(command: Reference) -> None:
@@ -280,7 +309,6 @@ def _info(_: Info) -> None:
     from rich.console import Console
 
     import vpotjax
-    from vpotjax.io.dataset import SPLITS, embedded_dataset_path, read_dataset
 
     dataset = read_dataset(embedded_dataset_path())
     console = Console(highlight=False)

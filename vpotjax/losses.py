@@ -1,10 +1,16 @@
-"""Losses on matrices and observables of one molecule: pure, masked, error = prediction − target.
+"""Losses on matrices and observables of one molecule as functions: pure, masked, error = prediction − target.
 
-Each is a mean of squares over what is real, in the squared unit of its argument; `observable_loss` combines several.
-Matrices and levels may have a leading spin axis, α and β; the mean is over both.
+Each is a mean of squares over what is real, in the squared unit of its argument. Matrices and levels may have a leading
+spin axis, α and β; the mean is over both. Objects that add, for training, come last:
+`3e5 * Observed("mo_energies") + Observed("dipole")`. A term is any callable of a prediction and its reference, so a
+function of a user's is one; a weight is a number, or a function of the progress of the training (0 to 1).
 """
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,108 +18,12 @@ import numpy as np
 
 from vpotjax._checks import InputError, is_concrete, require_shape
 from vpotjax._numerics import adjoint
-from vpotjax._pytree import pytree
 from vpotjax._typing import Array
-from vpotjax.electronic.spectrum import homo_lumo_gap
+from vpotjax.electronic.observables import Reference, known_observable
+from vpotjax.metrics import label_of
 
 CONSTANT = 1e-12  # squared atomic units; a variance below it is rounding
 SAME_LEVEL = 1e-6  # hartree; stored levels closer than this are one degenerate level
-
-
-@pytree
-class Targets:
-    """Reference observables of one molecule (or, with a leading axis, of a batch).
-
-    Attributes:
-        mo_energies: (nao,), hartree, of the level of the model that stands at the same place; 0 where there is none.
-        level_mask: (nao,) True where both have a level: not for padding, nor for atomic cores where one of the bases
-            lacks some of them.
-        dipole: (3,), e·bohr.
-        polarizability: (3, 3), bohr³, uncoupled.
-        natm: () number of atoms.
-        nelec: () number of electrons in the basis of the model, even.
-    """
-
-    mo_energies: Array
-    level_mask: Array
-    dipole: Array
-    polarizability: Array
-    natm: Array
-    nelec: Array
-
-
-@pytree
-class LossWeights:
-    """Factors of ‖Δ‖²/natm² of each observable: wanted weight over variance of the target.
-
-    That of the HOMO–LUMO gap is relative to the variance of the orbital energies.
-    """
-
-    mo_energies: Array | float
-    gap: Array | float
-    dipole: Array | float
-    polarizability: Array | float
-
-
-def variance_weights(
-    targets: Targets, mo_energies: float = 1e4, gap: float = 0.0, dipole: float = 1e3, polarizability: float = 1e2
-) -> LossWeights:
-    """Weights over the variances of the targets of a batch (Suman et al. 2025, JCTC 21, 6505).
-
-    The variance is the mean over molecules of ‖x − ⟨x⟩‖²/natm²; the mean level is that of all levels. The recipe has no
-    term for the gap; with one, HOMO and LUMO count more than other levels.
-
-    Raises:
-        InputError: an observable with a weight does not vary, as with one molecule, or one without a dipole.
-    """
-    natm = np.asarray(targets.natm, float)
-    levels, mask = np.asarray(targets.mo_energies), np.asarray(targets.level_mask)
-    centred = np.where(mask, levels - levels[mask].mean(), 0.0)
-
-    def over_variance(name: str, weight: float, x: np.ndarray) -> float:
-        variance = float(np.mean(np.sum(x.reshape(len(natm), -1) ** 2, axis=1) / natm**2))
-        if weight and not variance > CONSTANT:
-            raise InputError(
-                f"{name} does not vary over the {len(natm)} training molecules; give more of them, or the weight 0."
-            )
-        return weight / variance if weight else 0.0
-
-    def spread(x: Array) -> np.ndarray:
-        values = np.asarray(x)
-        return values - values.mean(axis=0)
-
-    return LossWeights(
-        over_variance("mo_energies", mo_energies, centred),
-        over_variance("gap", gap, centred),
-        over_variance("dipole", dipole, spread(targets.dipole)),
-        over_variance("polarizability", polarizability, spread(targets.polarizability)),
-    )
-
-
-def observable_loss(
-    mo_energies: Array, dipole: Array, polarizability: Array, targets: Targets, weights: LossWeights
-) -> jax.Array:
-    """Σ_q w_q ‖Δ_q‖²/natm² over ε, gap, μ and α of one molecule, ().
-
-    Args:
-        mo_energies: (nao,), hartree.
-        dipole: (3,), e·bohr.
-        polarizability: (3, 3), bohr³.
-        targets: of the same molecule.
-        weights: see `variance_weights`.
-    """
-    levels = jnp.where(targets.level_mask, mo_energies - targets.mo_energies, 0.0)
-    predicted, wanted = (
-        homo_lumo_gap(e, targets.nelec, targets.level_mask) for e in (mo_energies, targets.mo_energies)
-    )
-    gap = jnp.where(jnp.isnan(wanted), 0.0, predicted - wanted)  # a molecule without a LUMO
-    total = (
-        weights.mo_energies * jnp.sum(levels**2)
-        + weights.gap * gap**2
-        + weights.dipole * jnp.sum((dipole - targets.dipole) ** 2)
-        + weights.polarizability * jnp.sum((polarizability - targets.polarizability) ** 2)
-    )
-    return jnp.asarray(total / targets.natm**2)
 
 
 def occupied_levels(nelec: Array | int, level_mask: Array) -> jax.Array:
@@ -267,3 +177,199 @@ def _masked_mean(error: Array, mask: Array) -> jax.Array:
 def _square(x: Array) -> jax.Array:
     """|x|², real."""
     return jnp.real(x * jnp.conj(x))
+
+
+Weight = float | Callable[[Any], Any]
+
+
+class Predicted(Protocol):
+    """What a loss sees of a prediction; `Solution` is one."""
+
+    matrix: Any
+
+    def observable(self, name: str) -> Any:
+        """In atomic units."""
+
+
+class Loss:
+    """A loss of one molecule; `loss + loss` and `weight * loss` are losses."""
+
+    needs_orbitals = False
+    """Whether `Reference.values` must hold orbitals of the reference matrix, see `Alignment`."""
+
+    def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        """() for one molecule."""
+        raise NotImplementedError
+
+    def fitted(self, references: Sequence[Reference]) -> Loss:
+        """The loss with what it takes from training molecules, in batches, such as variances."""
+        return self
+
+    def __add__(self, other: Loss | Callable[..., Any]) -> Loss:
+        return Sum((*_terms(self), *_terms(other)))
+
+    def __radd__(self, other: Callable[..., Any]) -> Loss:
+        return Sum((*_terms(other), *_terms(self)))
+
+    def __rmul__(self, weight: Weight) -> Loss:
+        return Weighted(weight, self)
+
+
+def _terms(loss: Any) -> tuple[Loss, ...]:
+    if isinstance(loss, Sum):
+        return loss.terms
+    return (loss,) if isinstance(loss, Loss) else (Custom(loss),)
+
+
+def from_to(start: float, end: float, until: float = 1.0) -> Callable[[Any], Any]:
+    """A weight that goes linearly from `start` to `end` at the share `until` of the training, then stays."""
+    return lambda progress: start + (end - start) * jnp.minimum(progress / until, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum(Loss):
+    """Of several losses."""
+
+    terms: tuple[Loss, ...]
+
+    @property
+    def needs_orbitals(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of any term."""
+        return any(term.needs_orbitals for term in self.terms)
+
+    def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        """The sum."""
+        values = [term(predicted, reference, progress) for term in self.terms]
+        return sum(values[1:], start=values[0])
+
+    def fitted(self, references: Sequence[Reference]) -> Loss:
+        """With all terms fitted."""
+        return Sum(tuple(term.fitted(references) for term in self.terms))
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighted(Loss):
+    """A loss times a number, or times a function of the progress."""
+
+    weight: Weight
+    term: Loss
+
+    def __post_init__(self) -> None:
+        if not callable(self.weight) and not 0 <= self.weight < float("inf"):
+            raise InputError(f"weight of {self.term} is {self.weight}; give 0 or a positive number, or a function.")
+
+    @property
+    def needs_orbitals(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of the term."""
+        return self.term.needs_orbitals
+
+    def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        """The product."""
+        weight = self.weight(progress) if callable(self.weight) else self.weight
+        return weight * self.term(predicted, reference, progress)
+
+    def fitted(self, references: Sequence[Reference]) -> Loss:
+        """With the term fitted."""
+        return dataclasses.replace(self, term=self.term.fitted(references))
+
+
+@dataclasses.dataclass(frozen=True)
+class Custom(Loss):
+    """A function of prediction and reference, of a user's."""
+
+    function: Callable[[Any, Reference], Any]
+
+    def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        """What the function returns."""
+        return jnp.asarray(self.function(predicted, reference))
+
+
+@dataclasses.dataclass(frozen=True)
+class Observed(Loss):
+    """‖Δ‖²/natm² of an observable over its variance among the training molecules (Suman et al. 2025, JCTC 21, 6505).
+
+    The variance is the mean over molecules of ‖x − ⟨x⟩‖²/natm²; for all that is compared in orbital energies, the gap
+    included, it is that of all levels about their mean.
+
+    Attributes:
+        name: of `vpotjax.electronic.observables.OBSERVABLES`.
+        variance: from `fitted`.
+    """
+
+    name: str
+    variance: float = 1.0
+
+    def __post_init__(self) -> None:
+        known_observable(self.name)
+
+    def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        """See the class."""
+        observable = known_observable(self.name)
+        error = observable.difference(predicted.observable(self.name), label_of(observable, reference), reference)
+        return jnp.sum(error**2) / (reference.natm**2 * self.variance)
+
+    def fitted(self, references: Sequence[Reference]) -> Loss:
+        """With the variance.
+
+        Raises:
+            InputError: the observable does not vary, as with one molecule, or the labels lack it.
+        """
+        observable = known_observable(self.name)
+        values = [np.asarray(label_of(observable, r)) for r in references]
+        natm = np.concatenate([np.asarray(r.natm) for r in references])
+        if observable.label == "mo_energies":
+            masks = [np.asarray(r.level_mask) for r in references]
+            mean = np.concatenate([x[m] for x, m in zip(values, masks, strict=True)]).mean()
+            squares = [np.sum(np.where(m, x - mean, 0.0) ** 2, axis=1) for x, m in zip(values, masks, strict=True)]
+        else:
+            mean = sum(x.sum(axis=0) for x in values) / len(natm) if values[0].ndim == 1 or _same(values) else 0.0
+            squares = [np.sum((x - mean).reshape(len(x), -1) ** 2, axis=1) for x in values]
+        variance = float(np.mean(np.concatenate(squares) / natm**2))
+        if not variance > CONSTANT:
+            raise InputError(
+                f"{self.name} does not vary over the {len(natm)} training molecules; give more, or the weight 0."
+            )
+        return dataclasses.replace(self, variance=variance)
+
+
+def _same(values: Sequence[np.ndarray]) -> bool:
+    """Whether an observable has one shape in all molecules, so that a mean over them has a meaning."""
+    return len({x.shape[1:] for x in values}) == 1 and values[0].shape[1:] in ((), (3,), (3, 3))
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixElements(Loss):
+    """Mean square of the elements of F, or of misplaced electrons of P, against the reference.
+
+    Attributes:
+        target: "fock" or "density".
+        scale: size of an element's error that counts as one.
+    """
+
+    target: str = "fock"
+    scale: float = 1.0
+
+    def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        """See `matrix_loss` and `density_loss`."""
+        space, wanted = predicted.space, reference.values[self.target]  # pyright: ignore[reportAttributeAccessIssue]
+        if self.target == "density":
+            return density_loss(predicted.matrix, wanted, space.overlap) / self.scale**2
+        return matrix_loss(predicted.matrix, wanted, space.ao_mask) / self.scale**2
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment(Loss):
+    """See `wavefunction_alignment_loss`: with the orbitals of the reference F an error of the orbital energies.
+
+    Attributes:
+        scale: size of an element's error that counts as one.
+    """
+
+    scale: float = 1.0
+    needs_orbitals = True
+
+    def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        """See the class."""
+        values, mask = reference.values, predicted.space.ao_mask  # pyright: ignore[reportAttributeAccessIssue]
+        coefficients, energies = values["orbitals"], values["levels"]
+        return wavefunction_alignment_loss(predicted.matrix, coefficients, energies, mask) / self.scale**2

@@ -2,63 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vpotjax._checks import InputError
+from vpotjax._typing import Array
+from vpotjax.electronic.observables import Observable, Reference, known_observable
 from vpotjax.electronic.spectrum import homo_lumo_gap
-from vpotjax.losses import Targets
 from vpotjax.units import HARTREE_TO_EV
 
 
 @dataclass(frozen=True)
-class ObservableErrors:
-    """Over a set of molecules.
+class ErrorSummary:
+    """Errors of one observable over a set of molecules, in its unit of the table.
 
     Attributes:
-        mo_energies: mean absolute error over all levels, eV.
-        occupied: the same over occupied levels, eV.
-        gap: mean absolute error of the HOMO–LUMO gap, eV, over molecules that have both levels; nan if none has.
-        dipole: mean ‖Δμ‖/natm, e·bohr.
-        polarizability: mean ‖Δα‖/natm, bohr³, uncoupled.
+        mean_absolute: mean |Δ| over all elements that are compared.
+        mean_norm: mean of ‖Δ‖/natm.
+        rms_norm: root mean square of ‖Δ‖/natm, the measure of Suman et al. 2025, JCTC 21, 6505.
     """
 
-    mo_energies: float
-    occupied: float
-    gap: float
-    dipole: float
-    polarizability: float
+    mean_absolute: float
+    mean_norm: float
+    rms_norm: float
+
+    def customary(self, observable: Observable) -> float:
+        """Mean |Δ| of levels, mean ‖Δ‖/natm of other observables."""
+        return self.mean_absolute if observable.mean_absolute else self.mean_norm
 
 
-def observable_errors(
-    mo_energies: np.ndarray, dipole: np.ndarray, polarizability: np.ndarray, targets: Targets
-) -> ObservableErrors:
-    """Errors of predicted observables of a batch.
+def error_summary(errors: Sequence[MoleculeErrors]) -> ErrorSummary:
+    """Over batches of molecules; nan where nothing is compared."""
+    absolute, count, norms = (
+        np.concatenate([np.ravel(getattr(e, key)) for e in errors]) for key in MoleculeErrors._fields
+    )
+    return ErrorSummary(
+        float(absolute.sum() / count.sum()) if count.sum() else float("nan"),
+        float(norms.mean()),
+        float(np.sqrt(np.mean(norms**2))),
+    )
+
+
+class MoleculeErrors(NamedTuple):
+    """Of each molecule: Σ|Δ|, how many elements are compared, ‖Δ‖/natm."""
+
+    absolute: Array
+    compared: Array
+    norm: Array
+
+
+def molecule_errors(name: str, predicted: Array, reference: Reference) -> MoleculeErrors:
+    """Errors of one observable of one molecule, in its unit of the table.
 
     Args:
-        mo_energies: (nbatch, nao), hartree.
-        dipole: (nbatch, 3), e·bohr.
-        polarizability: (nbatch, 3, 3), bohr³.
-        targets: of the same molecules.
+        name: of `vpotjax.electronic.observables.OBSERVABLES`.
+        predicted: in atomic units.
+        reference: of the same molecule.
+
+    Raises:
+        InputError: the labels lack it.
     """
-    nelec = np.asarray(targets.nelec)
-    mask = np.asarray(targets.level_mask)
-    error = np.abs(np.where(mask, np.asarray(mo_energies) - targets.mo_energies, 0.0)) * HARTREE_TO_EV
-    occupied = mask & (np.arange(mask.shape[1]) < nelec[:, None] // 2)
-    predicted, real = (
-        np.asarray(jax.vmap(homo_lumo_gap)(jnp.asarray(e), jnp.asarray(nelec), jnp.asarray(mask)))
-        for e in (mo_energies, targets.mo_energies)
-    )
-    gap = np.abs(predicted - real)[~np.isnan(real)]  # not of molecules without a LUMO
-    return ObservableErrors(
-        mo_energies=float(error[mask].mean()),
-        occupied=float(error[occupied].mean()),
-        gap=float(gap.mean()) * HARTREE_TO_EV if len(gap) else float("nan"),
-        dipole=_norm_per_atom(np.asarray(dipole) - targets.dipole, targets),
-        polarizability=_norm_per_atom(np.asarray(polarizability) - targets.polarizability, targets),
-    )
+    observable = known_observable(name)
+    wanted = label_of(observable, reference)
+    error = observable.factor * observable.difference(predicted, wanted, reference)
+    compared = observable.difference(jnp.inf, wanted, reference) == jnp.inf
+    norm = jnp.sqrt(jnp.sum(error**2)) / reference.natm
+    return MoleculeErrors(jnp.sum(jnp.abs(error)), jnp.sum(compared), norm)
+
+
+def label_of(observable: Observable, reference: Reference) -> Array:
+    """The label that an observable is compared with.
+
+    Raises:
+        InputError: the labels lack it.
+    """
+    if observable.label not in reference.values:
+        known = ", ".join(reference.values)
+        raise InputError(f"labels lack {observable.label!r} (they have: {known}); leave {observable.symbol} out.")
+    return reference.values[observable.label]
 
 
 @dataclass(frozen=True)
@@ -132,8 +157,3 @@ def matrix_error(matrix: np.ndarray, reference: np.ndarray, ao_mask: np.ndarray 
     """
     real = np.ones(len(matrix), bool) if ao_mask is None else np.asarray(ao_mask)
     return 1e6 * float(np.abs(np.asarray(matrix) - reference)[np.ix_(real, real)].mean())
-
-
-def _norm_per_atom(error: np.ndarray, targets: Targets) -> float:
-    norms = np.sqrt(np.sum(error.reshape(len(error), -1) ** 2, axis=1))
-    return float(np.mean(norms / np.asarray(targets.natm)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,15 @@ import numpy as np
 
 from vpotjax._checks import InputError, is_concrete, require_lengths, require_shape
 from vpotjax._pytree import pytree, static_field
-from vpotjax._structure_files import Structure, integer, read_structures, structure_of_atoms
+from vpotjax._structure_files import (
+    Structure,
+    integer,
+    iterate_structures,
+    read_structures,
+    structure_count,
+    structure_files,
+    structure_of_atoms,
+)
 from vpotjax._typing import Array
 from vpotjax.units import ANGSTROM_TO_BOHR, BOHR_TO_ANGSTROM
 
@@ -152,6 +161,50 @@ def molecules_from_file(path: str | Path, charge: int = 0, spin: int = 0) -> lis
             single meaning, or holds an impossible molecule; names file, frame and line.
     """
     return _molecules(path, charge, spin)
+
+
+def iterate_molecules(path: str | Path, charge: int = 0, spin: int = 0) -> Iterator[tuple[str, Molecule]]:
+    """Names and molecules of a file, or of all files of a folder, one by one.
+
+    Memory does not grow with their number, except for json and for the names of the files. Of a folder, files with an
+    ending that is not read, hidden files and folders are left out; the others come by name. A structure is named by
+    `name=` of its extended xyz comment, else by its file and its number from 0, as "water.xyz#0".
+
+    Args:
+        path: of a file (see `molecules_from_file`) or a folder.
+        charge, spin: of structures that state none; what a structure states wins.
+
+    Raises:
+        InputError: `path` is absent, or a folder without a readable file. While iterating: as `molecules_from_file`,
+            after the molecules before the error.
+    """
+    charge, spin = _integer("charge", charge), _integer("spin", spin)
+    return (
+        (structure.name or f"{file.name}#{i}", _molecule(structure, charge, spin))
+        for file in structure_files(path)
+        for i, structure in enumerate(iterate_structures(file))
+    )
+
+
+def molecule_count(path: str | Path) -> int | None:
+    """How many molecules `iterate_molecules` will yield, where that is cheap to find out, for a progress bar.
+
+    Args:
+        path: of a file or a folder.
+
+    Returns:
+        None where a file is packed, is json, or is broken.
+
+    Raises:
+        InputError: `path` is absent, or a folder without a readable file.
+    """
+    total = 0
+    for file in structure_files(path):
+        count = structure_count(file)
+        if count is None:
+            return None
+        total += count
+    return total
 
 
 def _molecules(path: str | Path, charge: int, spin: int, suffix: str | None = None) -> list[Molecule]:

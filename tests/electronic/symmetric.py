@@ -11,9 +11,9 @@ from pyscf import scf
 
 import vpotjax as vp
 from tests.molecules import g2, pyscf_mole, random_rotation
-from vpotjax.electronic.charges import lowdin_charges, mayer_bond_orders, mulliken_charges
 from vpotjax.electronic.multipoles import dipole
 from vpotjax.electronic.polarizability import polarizability_of
+from vpotjax.electronic.populations import lowdin_charges, mayer_bond_orders, mulliken_charges
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 NAMES = ["CH4", "NH3", "C6H6", "C2H2", "N2", "allene", "neopentane", "SF6", "cyclopropane", "BF3", "H3+"]

@@ -8,7 +8,7 @@ from pyscf import gto, scf
 import vpotjax as vp
 from tests.molecules import g2, pyscf_mole
 from vpotjax.interop.pyscf import density_report, harmonic_hessian, reference_labels, to_pyscf, uncoupled_polarizability
-from vpotjax.model import baseline_fock
+from vpotjax.models.matrix_model import baseline_fock
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,26 @@
-"""A small data set of random labels, and comparisons, for the tests of data sets and of their files."""
+"""A small data set of random labels, models with random weights, and comparisons, for the tests of files."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+
+import jax
 import numpy as np
+import pytest
 
 from tests.molecules import g2
+from vpotjax._checks import InputError
 from vpotjax.io.dataset import SPLITS, Dataset, Sample
+from vpotjax.io.model import save_model
+from vpotjax.io.run import write_config
+from vpotjax.models import Ensemble, MatrixModel, MatrixSettings, PropertyModel, PropertySettings
+from vpotjax.models.linear_map import LinearMap, weight_masks
 from vpotjax.molecule import Molecule
+from vpotjax.nn import Gated
+from vpotjax.operators.pairs import kind_count
+from vpotjax.operators.representation import Representation
+from vpotjax.operators.whitening import Whitening
 
 
 def random_sample(name, split, molecule, rng):
@@ -61,3 +75,62 @@ def one_line(error, *words):
     assert "\n" not in message
     for word in words:
         assert word in message, message
+
+
+SMALL = Representation((1, 8), basis="sto-3g", inputs=("overlap", "sap"), power_order=1)
+GATED = MatrixSettings(SMALL, Gated(gated=2, hidden=(4,)), precision="float64")
+PROPERTY = PropertySettings(SMALL, "dipole", Gated(gated=2, hidden=(4,)), precision="float64")
+
+
+def random_arrays(shapes, rng):
+    return jax.tree.map(lambda x: (0.3 * rng.standard_normal(x.shape)).astype(x.dtype), shapes)
+
+
+def random_model(settings, members=2):
+    """An ensemble, or a model of a property, with random weights everywhere, so that no part is switched off.
+
+    Sizes are those of the features of a molecule.
+    """
+    rng, species = np.random.default_rng(0), len(settings.species)
+    molecule = settings.batch([Molecule([settings.species[-1], 1], np.array([[0, 0, 0], [0, 0, 1.5]]), charge=1)])[0]
+    wanted, operators = [irrep for irrep, _ in settings.outputs], bool(getattr(settings.network, "operators", False))
+    make = functools.partial(settings.representation.features, wanted=wanted, operators=operators)
+    features = jax.eval_shape(make, molecule)
+    sizes = {irrep: x.shape[1] for irrep, x in features.values.items()}
+    even = dict(features.even)
+    kinds = kind_count(species)
+    whitening = Whitening(
+        {irrep: 0.1 * rng.standard_normal((kinds, n)) for irrep, n in sizes.items()},
+        {irrep: np.eye(n) + 0.1 * rng.standard_normal((kinds, n, n)) for irrep, n in sizes.items()},
+        np.linspace(-1.0, 5.0, kinds),
+    )
+    weights = {}
+    for irrep, out in settings.outputs:
+        mask = weight_masks(species, even[irrep], sizes[irrep], out)
+        weights[irrep] = mask * 0.1 * rng.standard_normal(mask.shape)
+    module, params = settings.network.module(settings.outputs, species), [None] * members
+    if module is not None:
+        inputs = jax.eval_shape(functools.partial(whitening, precision=settings.precision), features)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), inputs)
+        params = [random_arrays(shapes, rng) for _ in range(members)]
+    linear, scale = LinearMap(weights), np.asarray(0.1)
+    if isinstance(settings, PropertySettings):
+        return PropertyModel(settings, whitening, linear, rng.standard_normal(species), scale, params[0])
+    return Ensemble.of([MatrixModel(settings, whitening, linear, scale, p) for p in params])
+
+
+DATA = {"xc": "b3lyp", "small_basis": "sto-3g", "large_basis": "def2-tzvp", "geometries": np.int64(5)}
+
+
+def saved(folder, model, **entries):
+    """A whole run folder, but for metrics."""
+    write_config(folder, model.settings, {"data": DATA, **entries})
+    save_model(folder, model, DATA)
+    return folder
+
+
+@contextlib.contextmanager
+def refused(match):
+    with pytest.raises(InputError, match=match) as error:
+        yield
+    assert "\n" not in str(error.value)

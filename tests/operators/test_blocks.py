@@ -1,5 +1,6 @@
-"""Blocks of atom pairs and coupled irreps: exact round trips, rotation, inversion, permutation."""
+"""Blocks of pairs of atoms and coupled irreps: exact round trips, rotation, inversion, permutation."""
 
+import dataclasses
 import functools
 
 import jax
@@ -18,9 +19,11 @@ from vpotjax.operators.blocks import (
     ShellLayout,
     ao_matrix,
     ao_slots,
-    atom_pair_blocks,
     couple,
+    dense_blocks,
     irreps,
+    pair_blocks,
+    require_irreps,
     shell_layout,
     uncouple,
 )
@@ -33,7 +36,8 @@ UP_TO_G = {
 BASES = {"def2-svp": "def2-svp", "g": UP_TO_G}
 # The coupling is orthogonal with tables exact to rounding; matrices are of order 1 (random) to 100 (V).
 TOLERANCE = 1e-11
-jitted_couple, jitted_uncouple = (jax.jit(f, static_argnums=1) for f in (couple, uncouple))
+jitted_couple, jitted_uncouple = jax.jit(couple, static_argnums=(1, 2)), jax.jit(uncouple, static_argnums=1)
+jitted_blocks, jitted_matrix = (jax.jit(f, static_argnums=2) for f in (pair_blocks, ao_matrix))
 
 
 @functools.cache
@@ -43,15 +47,25 @@ def formic_acid():
     return Molecule(molecule.numbers, molecule.positions + np.random.default_rng(6).normal(0, 0.2, (5, 3)))
 
 
-def potential(molecule, basis):
-    """V by PySCF."""
-    return pyscf_mole(molecule, BASES[basis]).intor("int1e_nuc")
+def pairs_of(molecule):
+    return pad_batch([molecule], "sto-3g")[0].pairs
 
 
-def coupled_potential(molecule, basis):
-    layout = shell_layout(BASES[basis], [1, 6, 8])
-    blocks = atom_pair_blocks(potential(molecule, basis), load_basis(BASES[basis], molecule.numbers), layout)
-    return jitted_couple(blocks, layout)
+@functools.partial(jax.jit, static_argnums=(1, 3))
+def dense(matrix, natm, pairs, layout, basis):
+    """The blocks of a matrix in both orders of the atoms, (natm, natm, width, width)."""
+    return jnp.swapaxes(dense_blocks(pair_blocks(matrix, basis, layout, pairs), natm, pairs), 1, 2)
+
+
+def dense_potential(molecule, name):
+    """Blocks of PySCF's V."""
+    layout, basis = shell_layout(BASES[name], [1, 6, 8]), load_basis(BASES[name], molecule.numbers)
+    potential = pyscf_mole(molecule, BASES[name]).intor("int1e_nuc")
+    return dense(potential, molecule.natm, pairs_of(molecule), layout, jax.tree.map(jnp.asarray, basis))
+
+
+def coupled_potential(molecule, name):
+    return jitted_couple(dense_potential(molecule, name), shell_layout(BASES[name], [1, 6, 8]))
 
 
 def test_layout_is_the_union_of_elements():
@@ -67,29 +81,44 @@ def test_layout_is_the_union_of_elements():
 def test_round_trip_is_exact(name):
     molecule = formic_acid()
     basis, layout = load_basis(BASES[name], molecule.numbers), shell_layout(BASES[name], [1, 6, 8])
-    matrix = np.random.default_rng(0).standard_normal((basis.nao, basis.nao))
+    pairs, matrix = pairs_of(molecule), np.random.default_rng(0).standard_normal((basis.nao, basis.nao))
     matrix += matrix.T
-    blocks = atom_pair_blocks(matrix, basis, layout)
+    blocks = jitted_blocks(matrix, basis, layout, pairs)
+    assert blocks.shape == (15, layout.width, layout.width)  # each pair of five atoms once
     coupled = jitted_couple(blocks, layout)
-    assert blocks.shape == (5, 5, layout.width, layout.width)
     assert sum(x.shape[-2] * x.shape[-1] for x in coupled.values()) == layout.width**2
-    np.testing.assert_array_equal(blocks, np.transpose(blocks, (1, 0, 3, 2)))
-    squares = sum(np.sum(np.square(x), axis=(2, 3)) for x in coupled.values())  # the coupling is orthogonal
-    np.testing.assert_allclose(squares, np.sum(np.square(blocks), axis=(2, 3)), rtol=TOLERANCE)
+    squares = sum(np.sum(np.square(x), axis=(1, 2)) for x in coupled.values())  # the coupling is orthogonal
+    np.testing.assert_allclose(squares, np.sum(np.square(blocks), axis=(1, 2)), rtol=TOLERANCE)
     again = jitted_uncouple(coupled, layout)
     np.testing.assert_allclose(again, blocks, atol=TOLERANCE)
-    np.testing.assert_allclose(ao_matrix(again, basis, layout), matrix, atol=TOLERANCE)
-    assert np.array_equal(ao_matrix(blocks, basis, layout), matrix)
+    np.testing.assert_allclose(jitted_matrix(again, basis, layout, pairs), matrix, atol=TOLERANCE)
+    assert np.array_equal(jitted_matrix(blocks, basis, layout, pairs), matrix)
 
 
 def test_blocks_hold_the_elements_of_the_matrix():
     molecule = g2("H2O")
-    basis, layout = load_basis("sto-3g", molecule.numbers), shell_layout("sto-3g", [1, 8])
-    matrix = np.arange(49.0).reshape(7, 7) + 1
-    blocks = atom_pair_blocks(matrix, basis, layout)
-    np.testing.assert_array_equal(blocks[0, 0], matrix[:5, :5])
-    np.testing.assert_array_equal(blocks[0, 2], np.pad(matrix[:5, 6:], ((0, 0), (0, 4))))  # H has one of five slots
-    np.testing.assert_array_equal(blocks[2, 1], np.pad(matrix[6:, 5:6], ((0, 4), (0, 4))))
+    basis, layout, pairs = load_basis("sto-3g", molecule.numbers), shell_layout("sto-3g", [1, 8]), pairs_of(molecule)
+    assert list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == [
+        *((0, 0), (1, 1), (2, 2)),
+        *((1, 0), (2, 0), (1, 2)),  # hydrogen before oxygen
+    ]
+    matrix = np.arange(49.0).reshape(7, 7)
+    matrix += matrix.T + 1
+    oxygen_oxygen, hydrogen, _, hydrogen_oxygen, _, hydrogens = jitted_blocks(matrix, basis, layout, pairs)
+    np.testing.assert_array_equal(oxygen_oxygen, matrix[:5, :5])
+    np.testing.assert_array_equal(hydrogen, np.pad(matrix[5:6, 5:6], (0, 4)))  # H has one of five slots
+    np.testing.assert_array_equal(hydrogen_oxygen, np.pad(matrix[5:6, :5], ((0, 4), (0, 0))))
+    np.testing.assert_array_equal(hydrogens, np.pad(matrix[5:6, 6:], (0, 4)))
+
+
+def test_pairs_that_are_left_out_are_zero():
+    molecule = g2("H2O")
+    basis, layout, pairs = load_basis("sto-3g", molecule.numbers), shell_layout("sto-3g", [1, 8]), pairs_of(molecule)
+    pairs = dataclasses.replace(pairs, mask=np.arange(6) < 5)  # the hydrogens are far apart
+    matrix = np.ones((7, 7))
+    kept = jitted_matrix(jitted_blocks(matrix, basis, layout, pairs), basis, layout, pairs)
+    matrix[5, 6] = matrix[6, 5] = 0
+    np.testing.assert_array_equal(kept, matrix)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -111,21 +140,21 @@ def test_rotation_and_inversion_of_the_potential(name):
 def test_permutation_of_atoms(name):
     molecule, order = formic_acid(), np.array([3, 0, 4, 2, 1])
     permuted = Molecule(molecule.numbers[order], molecule.positions[order])
-    before, after = (coupled_potential(m, name) for m in (molecule, permuted))
-    for irrep, value in after.items():
-        np.testing.assert_allclose(value, before[irrep][np.ix_(order, order)], atol=1e-10)  # as above
+    before, after = (dense_potential(m, name) for m in (molecule, permuted))
+    np.testing.assert_array_equal(before, np.transpose(before, (1, 0, 3, 2)))
+    np.testing.assert_allclose(after, before[np.ix_(order, order)], rtol=0, atol=1e-10)  # as above
 
 
 def test_wanted_irreps_only():
     layout = shell_layout("def2-svp", [1, 6, 8])
     blocks = np.random.default_rng(1).standard_normal((layout.width, layout.width))
-    everything = couple(blocks, layout)
-    chosen = couple(blocks, layout, [Irrep(1, -1), Irrep(0, 1), Irrep(9, 1)])
+    everything = jitted_couple(blocks, layout)
+    chosen = jitted_couple(blocks, layout, (Irrep(1, -1), Irrep(0, 1), Irrep(9, 1)))
     assert set(chosen) == {Irrep(0, 1), Irrep(1, -1)}
     for irrep, value in chosen.items():
         np.testing.assert_allclose(value, everything[irrep], rtol=0, atol=TOLERANCE)
     rest = {irrep: value for irrep, value in everything.items() if irrep not in chosen}
-    total = uncouple(chosen, layout) + uncouple(rest, layout)
+    total = jitted_uncouple(chosen, layout) + jitted_uncouple(rest, layout)
     np.testing.assert_allclose(total, blocks, atol=TOLERANCE)
 
 
@@ -133,43 +162,45 @@ def test_leading_axes_and_padding():
     molecules = [g2("H2"), g2("H2O")]
     layout = shell_layout("def2-svp", [1, 6, 8])
     tight = batch_shape(pad_batch(molecules, "def2-svp"))
-    batch = pad_batch(molecules, "def2-svp", tight._replace(natm=4))
+    batch = pad_batch(molecules, "def2-svp", tight._replace(natm=4, npair=12))
     for i, molecule in enumerate(molecules):
-        basis, plain = batch[i].basis, load_basis("def2-svp", molecule.numbers)
+        basis, pairs, plain = batch[i].basis, batch[i].pairs, load_basis("def2-svp", molecule.numbers)
         matrix = np.random.default_rng(i).standard_normal((2, plain.nao, plain.nao))
+        matrix += matrix.transpose(0, 2, 1)
         extra = basis.nao - plain.nao
         padded = np.pad(matrix, ((0, 0), (0, extra), (0, extra)))
-        blocks, expected = atom_pair_blocks(padded, basis, layout), atom_pair_blocks(matrix, plain, layout)
-        natm = molecule.natm
-        np.testing.assert_array_equal(blocks[:, :natm, :natm], expected)
-        assert not np.any(blocks[:, natm:])
-        assert not np.any(blocks[:, :, natm:])
-        # What a network writes to slots that an atom lacks, or to padded atoms, does not reach the matrix.
-        missing = atom_pair_blocks(np.ones_like(matrix[0]), plain, layout) == 0
-        noise = np.ones(blocks.shape[1:])
-        noise[:natm, :natm] = missing
-        np.testing.assert_array_equal(ao_matrix(blocks[0] + noise, basis, layout), padded[0])
+        blocks, real = jitted_blocks(padded, basis, layout, pairs), np.asarray(pairs.mask)
+        np.testing.assert_array_equal(blocks[:, real], jitted_blocks(matrix, plain, layout, pairs_of(molecule)))
+        assert not np.any(blocks[:, ~real])
+        # What a network writes to slots that an atom lacks, or to padded pairs, does not reach the matrix.
+        full = np.pad(np.ones(matrix.shape), ((0, 0), (0, extra), (0, extra)))
+        noise = np.where(jitted_blocks(full, basis, layout, pairs) == 0, 1.0, 0.0)
+        assert noise[:, real].any()
+        assert noise[:, ~real].all()
+        np.testing.assert_array_equal(jitted_matrix((blocks + noise)[0], basis, layout, pairs), padded[0])
 
 
 def test_gradient_passes_through_the_round_trip():
     molecule = g2("H2O")
-    basis, layout = load_basis("sto-3g", molecule.numbers), shell_layout("sto-3g", [1, 8])
+    basis, layout, pairs = load_basis("sto-3g", molecule.numbers), shell_layout("sto-3g", [1, 8]), pairs_of(molecule)
     weights = np.random.default_rng(2).standard_normal((7, 7))
 
     @jax.jit
     def value(matrix, basis):
-        return jnp.vdot(
-            weights, ao_matrix(uncouple(couple(atom_pair_blocks(matrix, basis, layout), layout), layout), basis, layout)
-        )
+        coupled = couple(pair_blocks((matrix + matrix.T) / 2, basis, layout, pairs), layout)
+        return jnp.vdot(weights, ao_matrix(uncouple(coupled, layout), basis, layout, pairs))
 
     gradient = jax.grad(value)(jnp.zeros((7, 7)), jax.tree.map(jnp.asarray, basis))
-    np.testing.assert_allclose(gradient, weights, atol=TOLERANCE)  # the map is the identity
+    np.testing.assert_allclose(gradient, (weights + weights.T) / 2, atol=TOLERANCE)  # the map is the identity
 
 
 def test_layout_that_lacks_shells_is_refused():
-    basis = load_basis("def2-svp", [8, 1, 1])
+    molecule = g2("H2O")
+    basis = load_basis("def2-svp", molecule.numbers)
     with pytest.raises(InputError, match=r"basis has more shells than layout counts=\(2, 1\); make it with all"):
-        atom_pair_blocks(np.zeros((basis.nao, basis.nao)), basis, shell_layout("def2-svp", [1]))
+        pair_blocks(np.zeros((basis.nao, basis.nao)), basis, shell_layout("def2-svp", [1]), pairs_of(molecule))
+    with pytest.raises(InputError, match=r"'sto-3g' has no blocks of the irreps 3\+, 4\+ .* of the target"):
+        require_irreps([Irrep(0, 1), Irrep(3, 1), Irrep(4, 1)], shell_layout("sto-3g", [8]), "sto-3g")
 
 
 def test_cartesian_functions_are_refused():

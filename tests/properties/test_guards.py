@@ -16,7 +16,7 @@ from tests.molecules import g2
 from vpotjax.electronic.comparison import projected_fock
 from vpotjax.electronic.purification import purified_density_matrix
 from vpotjax.electronic.spectrum import density_of_states
-from vpotjax.operators.blocks import atom_pair_blocks, shell_layout
+from vpotjax.operators.blocks import pair_blocks, shell_layout
 
 RNG = np.random.default_rng(0)
 
@@ -279,13 +279,13 @@ GUARDS = {
         "overlap is not",
     ),
     "blocks, shells": (
-        lambda shell: atom_pair_blocks(jnp.ones((8, 8)), dataclasses.replace(BASIS, ao_shell=shell), LAYOUT),
+        lambda shell: pair_blocks(jnp.ones((8, 8)), dataclasses.replace(BASIS, ao_shell=shell), LAYOUT, PAIRS),
         BASIS.ao_shell,
         [BASIS.ao_shell + 1],
         "more shells than layout",
     ),
 }
-LAYOUT = shell_layout(SMALL, [1])
+LAYOUT, PAIRS = shell_layout(SMALL, [1]), vp.pad_batch([HYDROGEN], "sto-3g")[0].pairs
 
 
 @pytest.mark.parametrize("name", GUARDS)

@@ -18,14 +18,18 @@ from tests.molecules import central_difference, g2, pyscf_mole
 from vpotjax import losses
 from vpotjax.electronic.comparison import eigenbasis_alignment, fock_with_levels, projected_fock
 from vpotjax.electronic.multipoles import quadrupole
+from vpotjax.electronic.observables import Reference
 from vpotjax.electronic.purification import purified_density_matrix
 from vpotjax.electronic.real_space import electron_density
 from vpotjax.electronic.spectrum import density_of_states
 from vpotjax.integrals.boys import boys
-from vpotjax.model import ModelConfig, prepare
-from vpotjax.nn.matrix_power import unit_norm
-from vpotjax.operators.blocks import ao_matrix, atom_pair_blocks, couple, shell_layout, uncouple
-from vpotjax.operators.external_potential import cutoff_function, operator_matrices, pair_cutoff
+from vpotjax.models import MatrixSettings
+from vpotjax.nn import MatrixPower
+from vpotjax.nn.operator_products import unit_norm
+from vpotjax.operators.blocks import ao_matrix, couple, pair_blocks, shell_layout, uncouple
+from vpotjax.operators.inputs import cutoff_function, operator_matrices, pair_cutoff
+from vpotjax.operators.pairs import from_exchange, to_exchange
+from vpotjax.operators.representation import Representation
 
 NUMBERS = np.array([1, 8, 1])
 LINE = np.array([[0, 0, -1.8], [0, 0, 0], [0, 0, 1.8]])
@@ -33,15 +37,20 @@ NEAR = np.array([[0, 0.2, 0.9], [0, 0, 0], [0, 0, 1.8], [0, 0, 0.9], [0.3, 0, 0]
 SHELLS = {"O": [[0, [0.8, 1.0]], [1, [0.8, 1.0]]], "H": [[0, [0.8, 1.0]]]}
 LARGE_SHELLS = {"O": [*SHELLS["O"], [2, [1.1, 1.0]]], "H": [*SHELLS["H"], [1, [0.8, 1.0]]]}
 BASIS, LARGE = (vp.load_basis(shells, NUMBERS) for shells in (SHELLS, LARGE_SHELLS))
-LAYOUT = shell_layout(SHELLS, NUMBERS)
+LAYOUT, PAIRS = shell_layout(SHELLS, NUMBERS), vp.pad_batch([vp.Molecule(NUMBERS, LINE)], "sto-3g")[0].pairs
 ONE_S, ONE_P = (vp.load_basis({"H": [[l, [0.5, 1.0]]]}, [1]) for l in (0, 1))
 
 UNIT = np.eye(BASIS.nao)
 LEVELS = np.array([-1.0, -1.0, 0.5, 0.5, 0.5, 1.0])
 LEVEL_MASK = np.ones(6, bool)
 APART = np.array([-2.0, -1.0, 0.0, 1.0, 2.0, 3.0])
-TARGETS = losses.Targets(APART, LEVEL_MASK, np.zeros(3), np.zeros((3, 3)), np.array(3), np.array(4))
-WEIGHTS = losses.LossWeights(1.0, 2.0, 3.0, 4.0)
+TERMS = dict(zip(("mo_energies", "homo_lumo_gap", "dipole", "polarizability"), (1.0, 2.0, 3.0, 4.0), strict=True))
+REFERENCE = Reference(
+    {"mo_energies": APART, "dipole": np.zeros(3), "polarizability": np.zeros((3, 3))},
+    LEVEL_MASK,
+    np.array(3),
+    np.array(4),
+)
 POSITION = np.random.default_rng(0).standard_normal((3, 6, 6))
 
 
@@ -72,9 +81,9 @@ def boys_in_a_loop(order):
 
 
 def blocks_and_irreps(matrix):
-    blocks = atom_pair_blocks(matrix * matrix, BASIS, LAYOUT)
-    coupled = couple(blocks, LAYOUT)
-    return coupled, uncouple(coupled, LAYOUT), ao_matrix(blocks, BASIS, LAYOUT)
+    blocks = pair_blocks(matrix * matrix, BASIS, LAYOUT, PAIRS)
+    coupled = to_exchange(couple(blocks, LAYOUT), LAYOUT)
+    return coupled, uncouple(from_exchange(coupled, LAYOUT), LAYOUT), ao_matrix(blocks, BASIS, LAYOUT, PAIRS)
 
 
 def charge_at(basis):
@@ -98,8 +107,8 @@ def with_exponents(operator):
     return function
 
 
-CONFIG = ModelConfig(
-    (1, 8), "sto-3g", "sto-3g", 2, ("metric", "lowdin"), network="matrix-power", frame="lowdin", cutoff=5.0
+SETTINGS = MatrixSettings(
+    Representation((1, 8), "sto-3g", power_order=2, power_kinds=("metric", "lowdin"), cutoff=5.0), MatrixPower()
 )
 
 
@@ -111,20 +120,33 @@ def operators_with_cutoff(positions):
     return list(operator_matrices(BASIS, positions, ("external", "own_nuclei"), 3.6).values())
 
 
-def observables(energies, dipole, alpha):
-    return losses.observable_loss(energies, dipole, alpha, TARGETS, WEIGHTS)
+class Predicted:
+    """Observables by name, as a `Solution` has them."""
+
+    def __init__(self, energies, dipole, alpha):
+        gap = vp.homo_lumo_gap(energies, 4)
+        self.values = dict(zip(TERMS, (energies, gap, dipole, alpha), strict=True))
+
+    def observable(self, name):
+        return self.values[name]
+
+
+def observables(*values):
+    loss = losses.Sum(tuple(weight * losses.Observed(name) for name, weight in TERMS.items()))
+    return loss(Predicted(*values), REFERENCE)
 
 
 def alignment_loss(fock, coefficients, energies):
     return losses.wavefunction_alignment_loss(fock, coefficients, energies, LEVEL_MASK)
 
 
-def prepared(positions):
+def geometry(positions):
     """Of the line as one molecule of a batch: a padding atom stands on the nucleus at the origin."""
-    batch = CONFIG.batch([vp.Molecule(NUMBERS, LINE), g2("H2O2")])[0]
+    batch = SETTINGS.batch([vp.Molecule(NUMBERS, LINE), g2("H2O2")])[0]
     padded = jnp.zeros(batch.positions.shape).at[:3].set(positions)
-    result = prepare(jax.tree.map(jnp.asarray, dataclasses.replace(batch, positions=padded)), CONFIG)
-    return result.features, result.operators, result.baseline, result.overlap, result.frame, result.position
+    result = SETTINGS.geometry(jax.tree.map(jnp.asarray, dataclasses.replace(batch, positions=padded)))
+    features, space = result.features, result.space
+    return features.values, features.operators, result.baseline, result.frame, space.overlap, space.position
 
 
 def case(name, function, *arguments, step=1e-3, marks=()):
@@ -164,7 +186,7 @@ CASES = [
     slow("point charges", lambda r, c, q: vp.charge_potential(BASIS, r, c, q), LINE, PLACES, CHARGES),
     slow("Gaussian charges", gaussian_charges, LINE, PLACES, CHARGES, np.array([0.8, 0.8, 1.0, 2.0]), 0.5),
     slow("operators with a cutoff", operators_with_cutoff, LINE, step=1e-6),
-    slow("model", prepared, LINE, step=3e-4),
+    slow("model", geometry, LINE, step=3e-4),
     case("powers, raw", powers("raw"), -UNIT, UNIT),
     case("powers, metric", powers("metric"), -UNIT, UNIT),
     case("powers, Löwdin", powers("lowdin"), 0 * UNIT, UNIT),

@@ -2,29 +2,49 @@
 
 import numpy as np
 
-from vpotjax.operators.blocks import Irrep
-from vpotjax.train.ridge import ridge_weights
+from vpotjax.train.ridge import REGULARISERS, Moments, fold_numbers, joint_ridge, ridge, solutions
 
 
-def test_recovers_a_linear_map_per_kind():
+def moments(x, y):
+    return Moments.empty(x, y).add(x[:3], y[:3]).add(x[3:], y[3:])
+
+
+def test_recovers_a_linear_map_with_constants():
+    """Exact data: the smallest regulariser is chosen and leaves an error of its own size."""
     rng = np.random.default_rng(0)
-    kinds = np.arange(20 * 9).reshape(20, 3, 3) % 2
-    x = rng.standard_normal((20, 3, 3, 4, 3))
-    truth = rng.standard_normal((2, 4, 2))
-    y = np.einsum("bijkc,bijkm->bijcm", truth[kinds], x)
-    irrep = Irrep(1, -1)
-    weights, chosen = ridge_weights({irrep: x}, {irrep: y}, kinds, 2, np.arange(20) >= 15)
-    # The smallest regulariser, 1e-8, is chosen for exact data and leaves an error of its own size.
-    np.testing.assert_allclose(weights["linear_1-"], truth, atol=1e-6)
-    assert chosen["1-"] == 1e-8
+    x, constants = rng.standard_normal((60, 4)), rng.integers(1, 5, (60, 2)).astype(float)
+    truth, offsets = rng.standard_normal((4, 2)), rng.standard_normal((2, 2))
+    fit = ridge(x, x @ truth + constants @ offsets, fold_numbers(np.arange(60)), constants)
+    assert fit.regulariser == REGULARISERS[0]
+    np.testing.assert_allclose(fit.weights, truth, atol=1e-9)
+    np.testing.assert_allclose(fit.constants, offsets, atol=1e-9)
+    np.testing.assert_allclose(fit.residuals, 0, atol=1e-9)
 
 
-def test_noise_raises_the_regulariser_and_absent_kinds_get_zero():
+def test_moments_give_the_fit_of_the_rows():
+    """One regulariser for two fits, the one with the least error on rows that they do not see."""
     rng = np.random.default_rng(1)
-    kinds = np.zeros((12, 2, 2), dtype=int)
-    x = rng.standard_normal((12, 2, 2, 30, 1))
-    y = rng.standard_normal((12, 2, 2, 1, 1))
-    irrep = Irrep(0, 1)
-    weights, chosen = ridge_weights({irrep: x}, {irrep: y}, kinds, 2, np.arange(12) >= 8)
-    assert chosen["0+"] >= 1e-1
-    assert not np.any(weights["linear_0+"][1])
+    sets, rows = [], []
+    for outputs in (1, 3):
+        x, other = rng.standard_normal((40, 5)), rng.standard_normal((20, 5))
+        w = rng.standard_normal((5, outputs))
+        pairs = [(a, a @ w + 0.5 * rng.standard_normal((len(a), outputs))) for a in (x, other)]
+        rows.append(pairs)
+        sets.append([moments(*pair) for pair in pairs])
+    weights, (error, count) = joint_ridge(sets)
+    errors = np.zeros(len(REGULARISERS))
+    for (x, y), (other, wanted) in rows:
+        errors += [np.sum((wanted - other @ w) ** 2) for w, _ in solutions(x, y)]
+    best = int(errors.argmin())
+    for own, ((x, y), _) in zip(weights, rows, strict=True):
+        np.testing.assert_allclose(own, solutions(x, y)[best][0], rtol=1e-8)
+    np.testing.assert_allclose(error, errors[best], rtol=1e-10)
+    assert count == 20 * 4
+
+
+def test_noise_raises_the_regulariser_and_more_channels_than_rows_are_no_problem():
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((12, 30)), rng.standard_normal((12, 1))
+    fit = ridge(x, y, np.where(np.arange(12) >= 8, 0, -1))
+    assert fit.regulariser >= 1e-2
+    assert np.linalg.norm(fit.weights) < 1

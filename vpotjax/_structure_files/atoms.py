@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _RESULTS = ("charges", "magmoms")  # of a calculator, per atom
 _PARAMETERS = ("charge", "total_charge", "mult", "multiplicity")
+_PAGE = 100  # rows of a data base in memory
 _DATA = (*_PARAMETERS, "spin")  # of a row in a data base
 
 
@@ -61,27 +62,30 @@ def _of_calculator(atoms: Atoms, place: Place) -> list[Statement]:
     return said + [s for key in _PARAMETERS if key in parameters for s in keyed(key, parameters[key], place)]
 
 
-def stored_structures(path: Path, suffix: str, place: Place) -> list[Structure]:
-    """Every structure of an ASE trajectory or data base.
+def stored_structures(path: Path, suffix: str, place: Place) -> Iterator[Structure]:
+    """The structures of an ASE trajectory or data base, one by one.
 
     Raises:
         InputError: naming the frame.
     """
+    for i, atoms in enumerate(_frames(path, suffix, place)):
+        here = place.at(frame=i + 1)
+        if len(atoms) == 0:
+            raise here.error("holds no atoms; remove the frame.")
+        yield structure_of_atoms(atoms, here)
+
+
+def _frames(path: Path, suffix: str, place: Place) -> Iterator[Atoms]:
+    import ase.io
+
     try:
-        frames = list(_trajectory(path) if suffix == ".traj" else _rows(path, suffix.removeprefix(".")))
+        if suffix == ".traj":
+            yield from ase.io.iread(path, index=":", format="traj", do_not_split_by_at_sign=True)
+        else:
+            yield from _rows(path, suffix.removeprefix("."))
     except Exception as error:  # ASE raises many types on a broken file; all mean the same here
         reason = " ".join(str(error).split())
         raise place.error(f"cannot be read ({type(error).__name__}: {reason}); check the file.") from None
-    for i, atoms in enumerate(frames):
-        if len(atoms) == 0:
-            raise place.at(frame=i + 1).error("holds no atoms; remove the frame.")
-    return [structure_of_atoms(atoms, place.at(frame=i + 1)) for i, atoms in enumerate(frames)]
-
-
-def _trajectory(path: Path) -> Any:
-    import ase.io
-
-    return ase.io.read(path, index=":", format="traj", do_not_split_by_at_sign=True)
 
 
 def _rows(path: Path, kind: str) -> Iterator[Atoms]:
@@ -90,9 +94,17 @@ def _rows(path: Path, kind: str) -> Iterator[Atoms]:
 
     database: Any = connect(str(path), type=kind, use_lock_file=False)
     with database as rows:
-        for row in rows.select():
+        for row in _pages(rows) if kind == "db" else rows.select():
             atoms = row.toatoms()
             stored = vars(row)  # not row.charge, which is the sum of initial charges whatever is stored
             atoms.info.update({f"data {key}": row.data[key] for key in _DATA if key in row.data})
             atoms.info.update({key: stored[key] for key in row.key_value_pairs})
             yield atoms
+
+
+def _pages(rows: Any) -> Iterator[Any]:
+    """All rows by their ids; `select` alone would fetch all of them at once."""
+    last = 0
+    while page := list(rows.select([("id", ">", last)], sort="id", limit=_PAGE)):
+        yield from page
+        last = page[-1].id

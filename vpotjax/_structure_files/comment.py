@@ -90,12 +90,14 @@ class Comment:
         claims: words that charge and spin must fit.
         bohr_per_unit: the length unit of the positions.
         properties: the columns of extended xyz, "" where there are four.
+        name: of the structure, "" where there is none.
     """
 
     statements: tuple[Statement, ...] = ()
     claims: tuple[Claim, ...] = ()
     bohr_per_unit: float = ANGSTROM_TO_BOHR
     properties: str = ""
+    name: str = ""
 
 
 def parsed_comment(text: str, place: Place, numbers_alone: bool = True) -> Comment:
@@ -126,7 +128,7 @@ def parsed_comment(text: str, place: Place, numbers_alone: bool = True) -> Comme
     properties = [value for key, value in pairs if normalised(key) == "properties"]
     if len(properties) > 1:
         raise place.error("has Properties= twice; keep one.")
-    return Comment(tuple(statements), _claims(rest), _unit(pairs, rest, place), "".join(properties))
+    return Comment(tuple(statements), _claims(rest), _unit(pairs, rest, place), "".join(properties), _name(text))
 
 
 def parsed_titles(titles: Iterable[tuple[str, Place]]) -> tuple[list[Statement], tuple[Claim, ...]]:
@@ -164,6 +166,15 @@ def _pairs(text: str) -> tuple[list[tuple[str, str]], str]:
         return " ; "
 
     return pairs, _SPACED.sub(take_spaced, _PAIR.sub(take, text))
+
+
+def _name(text: str) -> str:
+    """The value of name=, without its quotes; without quotes it ends at a space."""
+    for found in _PAIR.finditer(text):
+        if (found[1].lower(), found[2]) == ("name", "="):
+            quoted = re.fullmatch(r"""(["'])(.*)\1""", found[3])
+            return quoted[2].replace("\\\\", "\\") if quoted else re.split(r"\s", text[found.start(3) :])[0]
+    return ""
 
 
 def _second(found: re.Match[str]) -> str:

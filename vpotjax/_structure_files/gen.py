@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from vpotjax._structure_files.comment import parsed_titles
@@ -10,15 +12,16 @@ from vpotjax._structure_files.symbols import atomic_number, coordinates
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 
-def gen_structures(lines: list[str], place: Place) -> list[Structure]:
+def gen_structures(lines: Iterable[str], place: Place) -> Iterator[Structure]:
     """The one structure of a file's lines; the format has no charge, but a remark after # may state it.
 
     Raises:
         InputError: naming the line.
     """
+    lines = list(lines)
     rows = [(i + 1, line.split("#")[0].split()) for i, line in enumerate(lines) if line.split("#")[0].strip()]
     if not rows:
-        return []
+        return
     line, head = rows[0]
     place = place.at(frame=1)
     kind = head[1].upper() if len(head) == 2 else ""
@@ -40,4 +43,4 @@ def gen_structures(lines: list[str], place: Place) -> list[Structure]:
     remarks = [(line.partition("#")[2], place.at(line=i + 1)) for i, line in enumerate(lines)]
     said, claims = parsed_titles(remarks)
     charge, spin = settle(said, place)
-    return [Structure(np.array(numbers), np.array(positions) * ANGSTROM_TO_BOHR, charge, spin, place, claims)]
+    yield Structure(np.array(numbers), np.array(positions) * ANGSTROM_TO_BOHR, charge, spin, place, claims)

@@ -6,6 +6,7 @@ A file without any charge says nothing of it: the arguments of the reader apply.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -22,18 +23,22 @@ _ISOTOPE = "it is an isotope, and masses are not kept; set it to 0, which stands
 _COLUMNS = ((0, 10), (10, 20), (20, 30), (31, 34))
 
 
-def molfile_structures(lines: list[str], place: Place) -> list[Structure]:
-    """The molecules of a file's lines; records end with $$$$.
+def molfile_structures(lines: Iterable[str], place: Place) -> Iterator[Structure]:
+    """The molecules of a file's lines one by one; records end with $$$$.
 
     Raises:
         InputError: naming frame and line.
     """
-    structures, start = [], 0
-    while any(line.strip() for line in lines[start:]):
-        end = next((i for i in range(start, len(lines)) if lines[i].startswith("$$$$")), len(lines))
-        structures.append(_record(lines[start:end], place.at(frame=len(structures) + 1), start + 1))
-        start = end + 1
-    return structures
+    record: list[str] = []
+    frame, number = 1, 0
+    for number, line in enumerate(lines, start=1):
+        if not line.startswith("$$$$"):
+            record.append(line)
+            continue
+        yield _record(record, place.at(frame=frame), number - len(record))
+        frame, record = frame + 1, []
+    if any(line.strip() for line in record):
+        yield _record(record, place.at(frame=frame), number - len(record) + 1)
 
 
 def _record(lines: list[str], place: Place, first: int) -> Structure:

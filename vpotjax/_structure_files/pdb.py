@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -14,8 +16,8 @@ from vpotjax.units import ANGSTROM_TO_BOHR
 _TITLE = re.compile(r"(?:TITLE |COMPND|REMARK(?!\s+\d+\b))(.*)")  # numbered remarks are forms, not free text
 
 
-def pdb_structures(lines: list[str], place: Place) -> list[Structure]:
-    """The structures of a file's lines.
+def pdb_structures(lines: Iterable[str], place: Place) -> Iterator[Structure]:
+    """The structures of a file's lines one by one; `lines` are iterated twice.
 
     A file without any charge in its columns says nothing of it, unless its titles and free remarks do, which hold for
     every structure: the arguments of the reader apply.
@@ -23,21 +25,20 @@ def pdb_structures(lines: list[str], place: Place) -> list[Structure]:
     Raises:
         InputError: naming frame and line.
     """
-    structures: list[Structure] = []
+    frame = 1
     atoms: list[tuple[int, list[float], int]] = []
     titles = [(found[1], place.at(line=i + 1)) for i, line in enumerate(lines) if (found := _TITLE.match(line))]
     said, claims = parsed_titles(titles)
-    for i, line in enumerate([*lines, "END"]):
-        here = place.at(frame=len(structures) + 1, line=i + 1)
+    for i, line in enumerate(chain(lines, ["END"])):
+        here = place.at(frame=frame, line=i + 1)
         record = line[:6].strip()
         if record == "CRYST1":
             _refuse_cell(line, here)
         elif record in {"ATOM", "HETATM"}:
             atoms.append(_atom(line, here))
         elif record in {"END", "ENDMDL", "MODEL"} and atoms:
-            structures.append(_structure(atoms, said, claims, place.at(frame=len(structures) + 1)))
-            atoms = []
-    return structures
+            yield _structure(atoms, said, claims, place.at(frame=frame))
+            frame, atoms = frame + 1, []
 
 
 def _structure(

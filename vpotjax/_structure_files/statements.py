@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ TALKS = re.compile(
     r"|^q(tot|total|net)$|^(tot|total|net)q$|^(n|num|nr|no|number|of|total|tot|valence|alpha|beta)*elec(trons?)?$"
     r"|^(n|num)(el)?(alpha|beta|up|down|dn)$|^n?(open|somo)(shells?)?$"
 )
-_OTHER_CHARGE = re.compile(r"nuclear|core")  # known, but not the molecule's charge
+_OTHER_CHARGE = re.compile(r"nuclear|core|spread$")  # known, but not the molecule's charge
 _INTEGER = re.compile(r"([+-]?\d+)(?:\.0*)?|(\d+)([+-])")
 
 
@@ -43,7 +43,7 @@ class Place:
 
     def at(self, frame: int | None = None, line: int | None = None) -> Place:
         """The same source at another frame or line."""
-        return replace(self, frame=frame or self.frame, line=line)
+        return Place(self.source, frame or self.frame, line)
 
     def __str__(self) -> str:
         parts = [f"{word} {number}" for word, number in (("frame", self.frame), ("line", self.line)) if number]
@@ -84,6 +84,7 @@ class Structure:
         charge, spin: as stated, None where nothing is said; spin = nα − nβ.
         place: where it stands.
         claims: words of the comment that the charge and spin must fit.
+        name: that the file gives it, "" where it gives none.
     """
 
     numbers: np.ndarray
@@ -92,6 +93,7 @@ class Structure:
     spin: int | None
     place: Place
     claims: tuple[Claim, ...] = ()
+    name: str = ""
 
     def settled(self, charge: int, spin: int) -> tuple[int, int]:
         """Charge and spin: its own where it states them, else the arguments.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ from vpotjax._structure_files.statements import Place
 
 _MASS_TOLERANCE = 1e-3  # relative; tables, and the most common isotope of a light element, differ by less
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:(?:[eEdD]|\*\^)[+-]?\d+)?")
+_EXPONENT = re.compile(r"[dD]|\*\^")
 _LABEL = re.compile(r"([A-Za-z]{1,2})(?:[_@#-]?\d+)?")
 _GHOST = re.compile(r"(?:gh|ghost|bq)(?:[-_:(\d].*)?|x[-_:(@].*|@.+|.+:", re.IGNORECASE)
 _DUMMY = frozenset({"q", "du", "*", "da", "xx", "lp", "ep", "m", "mw", "r", "r#", "a", "l", "vs"})
@@ -109,7 +111,7 @@ def coordinates(fields: list[str], place: Place) -> list[float]:
         if not _NUMBER.fullmatch(text):
             hint = " with a decimal point" if "," in text else ""
             raise place.error(f"coordinate {text!r} is not a finite number; write it as 1.0 or 1.0e0{hint}.")
-        values.append(float(re.sub(r"[dD]|\*\^", "e", text)))
-    if not np.isfinite(values).all():
+        values.append(float(_EXPONENT.sub("e", text)))
+    if not all(map(math.isfinite, values)):
         raise place.error(f"coordinates {fields} are not finite; correct them.")
     return values

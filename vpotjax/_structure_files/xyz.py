@@ -6,6 +6,8 @@ Blank lines between frames are skipped. A plain frame has four columns; further 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -28,29 +30,27 @@ class Column(NamedTuple):
 _PLAIN = (Column("species", "S", slice(0, 1)), Column("pos", "R", slice(1, 4)))
 
 
-def xyz_structures(lines: list[str], place: Place) -> list[Structure]:
-    """The structures of a file's lines, positions in Å unless the comment says bohr.
+def xyz_structures(lines: Iterable[str], place: Place) -> Iterator[Structure]:
+    """The structures of a file's lines one by one, positions in Å unless the comment says bohr.
 
     Raises:
         InputError: naming frame and line.
     """
-    structures, start = [], 0
-    while True:
-        start = next((i for i in range(start, len(lines)) if lines[i].strip()), len(lines))
-        if start == len(lines):
-            return structures
-        frame = place.at(frame=len(structures) + 1)
-        natm = _natm(lines[start], frame.at(line=start + 1))
-        end = start + 2 + natm
-        rows = [line.split() for line in lines[start + 2 : end]]
-        if len(rows) < natm or [] in rows:
-            have = rows.index([]) if [] in rows else len(rows)
-            raise frame.at(line=start + 1).error(
-                f"says {natm} atoms, but {have} atom lines follow the comment line; correct the number or the lines."
+    numbered, count = enumerate(lines, start=1), 0
+    for number, line in numbered:
+        if not line.strip():
+            continue
+        count += 1
+        frame = place.at(frame=count)
+        natm = _natm(line, frame.at(line=number))
+        _, comment = next(numbered, (0, ""))
+        rows = list(takewhile(bool, (text.split() for _, text in islice(numbered, natm))))
+        if len(rows) < natm:
+            raise frame.at(line=number).error(
+                f"says {natm} atoms, but {len(rows)} atom lines follow the comment line; correct the number or the "
+                "lines."
             )
-        comment = parsed_comment(lines[start + 1], frame.at(line=start + 2))
-        structures.append(_structure(rows, comment, frame, start + 3))
-        start = end
+        yield _structure(rows, parsed_comment(comment, frame.at(line=number + 1)), frame, number + 2)
 
 
 def _natm(line: str, place: Place) -> int:
@@ -81,7 +81,7 @@ def _structure(rows: list[list[str]], comment: Comment, place: Place, first_line
             masses = np.array([coordinates(row[column.fields], place) for row in rows])
             check_masses(np.array(numbers), masses.squeeze(1) if masses.shape[1] == 1 else masses, place)
     scaled = np.array(positions) * comment.bohr_per_unit
-    return Structure(np.array(numbers), scaled, charge, spin, place, comment.claims)
+    return Structure(np.array(numbers), scaled, charge, spin, place, comment.claims, comment.name)
 
 
 def _fields(row: list[str], width: int, place: Place) -> list[str]:

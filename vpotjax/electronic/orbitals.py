@@ -16,7 +16,7 @@ from vpotjax._guards import flag, has_inverse, is_hermitian, overlap_is_valid
 from vpotjax._numerics import adjoint, spectrum
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
-from vpotjax.electronic.frames import frame, in_eigenbasis, levels
+from vpotjax.electronic.eigenframes import frame, in_eigenbasis, levels
 from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser, real_orbitals
 from vpotjax.electronic.spectrum import homo_lumo_gap
 from vpotjax.electronic.validation import checked_matrices, require_electrons, require_occupied

@@ -8,7 +8,7 @@ from jax.lax import stop_gradient
 
 from vpotjax._numerics import adjoint, inverse_cholesky, inverse_square_root, spectrum, unit_padding
 from vpotjax._typing import Array
-from vpotjax.electronic.frames import frame, in_eigenbasis
+from vpotjax.electronic.eigenframes import frame, in_eigenbasis
 
 
 def orthogonaliser(overlap: Array, ao_mask: Array | None = None, threshold: float | None = None) -> jax.Array:

@@ -12,7 +12,7 @@ from vpotjax._checks import InputError, is_concrete, require_shape
 from vpotjax._guards import flag, floating_array, is_hermitian, require_hermitian
 from vpotjax._numerics import adjoint
 from vpotjax._typing import Array
-from vpotjax.electronic.frames import response
+from vpotjax.electronic.eigenframes import response
 from vpotjax.electronic.orbitals import Orbitals, solutions
 from vpotjax.electronic.validation import checked_matrices, require_electrons, require_occupied
 

@@ -1,1 +1,20 @@
-"""Files: data sets and run folders."""
+"""Files: data sets, run folders with models, predictions."""
+
+from vpotjax.io.dataset import Dataset, Sample, embedded_dataset_path, read_dataset, write_dataset
+from vpotjax.io.model import load_model, load_property_model, save_model
+from vpotjax.io.predictions import prediction_writer, read_predictions
+from vpotjax.io.run import training_data
+
+__all__ = [
+    "Dataset",
+    "Sample",
+    "embedded_dataset_path",
+    "load_model",
+    "load_property_model",
+    "prediction_writer",
+    "read_dataset",
+    "read_predictions",
+    "save_model",
+    "training_data",
+    "write_dataset",
+]

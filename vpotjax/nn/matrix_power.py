@@ -1,183 +1,93 @@
-"""The matrix-power network: layers of learned products of hidden operators with the potential.
-
-A hidden operator M_c is a symmetric matrix over hidden shells, `shells` of each l on every atom, here an array
-(natm, width, natm, width), so that it is a matrix without a transposition. One layer is
-
-    M_c ← M_c + sym( g_c · N[Σ_d a_cd M_d] N[Ṽ_c] · g_c ),      sym(X) = (X + Xᵀ)/2
-
-where Ṽ_c is the potential mixed into the hidden shells by weights that depend on the element and on l and leave m
-alone, the gates g, one number for each hidden shell, are functions of each atom's invariants between 0 and 2, and N
-normalises. With `coupling` a layer also adds N[U_c M_c], where U mixes the coupled blocks of one irrep of each pair of
-atoms: of all pairs (l₁, l₂) that couple to it. A product with V adds one centre (Nigam, Smidt,
-Dusson 2026, arXiv:2602.15345), so K layers reach K+1 of them.
-
-Stable at any depth and in any basis: N divides by √(n_i n_j) with n_i = Σ_j ‖M_ij‖ (Frobenius norms of the blocks of
-atoms), after which the norm of the operator is at most about one (Schur's test; blocks below 1e-3 count less), so a
-layer adds at most four, with `coupling` five, to the norm of a hidden operator.
-"""
+"""The matrix-power network: gated, with features from layers of learned matrix products."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from vpotjax._typing import Array
-from vpotjax.operators.blocks import Irrep, ShellLayout, couple, uncouple
+from vpotjax._checks import InputError
+from vpotjax.nn.gated import require_sizes
+from vpotjax.nn.network import Outputs
+from vpotjax.nn.operator_products import OperatorProducts
+from vpotjax.nn.pair_map import GatedMap, PairInvariants
+from vpotjax.operators.blocks import Irrep, ShellLayout, couple
+from vpotjax.operators.features import NetworkInputs
+from vpotjax.operators.pairs import even_channels, to_exchange
 
-SMALL = 1e-6  # square of the block norm below which the normalisation fades out, operators being of order one or more
+PRECISIONS = ("float32", "float64", "bfloat16")
 
 
-class MatrixPower(nn.Module):
-    """Operators → features of learned products, by irrep.
+@dataclasses.dataclass(frozen=True)
+class MatrixPower:
+    """Gates on the features and on those of hidden operators, see `OperatorProducts`.
 
     Attributes:
-        layout: of the operators' blocks.
-        species: number of elements.
-        layers: products in a row.
-        channels: hidden operators.
-        shells: hidden shells of each l.
-        hidden: width of the MLP that makes the gates.
-        precision: of the products, a dtype name; sums are taken in that of the operators.
-        coupling: whether layers mix the pairs (l₁, l₂) of one irrep.
-        checkpoint: recompute layers in reverse mode instead of keeping them in memory.
+        gated, hidden: see `Gated`.
+        layers, channels, shells, coupling, checkpoint: see `OperatorProducts`.
+        product_precision: of its matrix products, "float32", "float64" or "bfloat16".
     """
 
-    layout: ShellLayout
-    species: int
-    layers: int = 3
-    channels: int = 8
-    shells: int = 4
-    hidden: int = 32
-    precision: str = "float32"
+    gated: int = 8
+    hidden: tuple[int, ...] = (64, 64)
+    layers: int = 2
+    channels: int = 4
+    shells: int = 3
     coupling: bool = False
+    product_precision: str = "float32"
     checkpoint: bool = False
+    symmetric: ClassVar[bool] = True
+    operators: ClassVar[bool] = True
 
-    @property
-    def hidden_layout(self) -> ShellLayout:
-        """Of the hidden operators."""
-        return ShellLayout((self.shells,) * len(self.layout.counts))
+    def __post_init__(self) -> None:
+        names = ("gated", "hidden", "layers", "channels", "shells")
+        require_sizes(**{name: getattr(self, name) for name in names})
+        if self.product_precision not in PRECISIONS:
+            raise InputError(f"product_precision is {self.product_precision!r}; give one of {', '.join(PRECISIONS)}.")
 
-    @nn.compact
-    def __call__(self, operators: Array, elements: Array, wanted: Iterable[Irrep]) -> dict[Irrep, jax.Array]:
-        """By irrep (natm, natm, channels, 2λ+1).
-
-        Args:
-            operators: Löwdin-orthogonal, as blocks (count, natm, natm, width, width); the potential comes last.
-            elements: (natm,) counted from 0, −1 for padding.
-            wanted: irreps to make.
-        """
-        real = elements >= 0
-        pairs = (real[:, None] & real[None, :])[:, :, None, None]
-        operators = jnp.where(pairs, jnp.asarray(operators), 0.0)
-        layer = nn.remat(ProductLayer) if self.checkpoint else ProductLayer
-        state = self.mix("start", operators, elements)
-        for i in range(self.layers):
-            factor = self.mix(f"factor_{i}", operators[-1:], elements)
-            settings = (self.hidden_layout, self.species, self.hidden, self.precision, self.coupling)
-            state = layer(*settings, name=f"layer_{i}")(state, factor, elements)
-        coupled = couple(jnp.where(pairs, _blocks(state), 0.0), self.hidden_layout, wanted)
-        return {irrep: jnp.concatenate(list(x), axis=-2) for irrep, x in coupled.items()}
-
-    def mix(self, name: str, operators: jax.Array, elements: Array) -> jax.Array:
-        """Normalised symmetric Σ_o W_co O_o W_coᵀ over hidden shells, (channels, natm, width, natm, width)."""
-        shape = (self.species, self.channels * len(operators))
-        mixing = self.shell_mixing(name, self.layout, shape, operators.dtype)[elements]
-        mixing = mixing.reshape(len(elements), self.channels, len(operators), *mixing.shape[2:])
-        half = jnp.einsum("oijpq,jcoqb->coipjb", operators, mixing)
-        return unit_norm(jnp.einsum("icopa,coipjb->ciajb", mixing, half))
-
-    def shell_mixing(self, name: str, source: ShellLayout, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-        """(*shape, width, hidden width): a learned matrix for every l, the same for all m."""
-        rows = []
-        target = self.hidden_layout
-        for l, count in enumerate(source.counts):
-            initial = nn.initializers.normal(max(count, 1) ** -0.5)
-            weight = self.param(f"{name}_{l}", initial, (*shape, count, self.shells), dtype)
-            block = jnp.einsum("...nk,mM->...nmkM", weight, jnp.eye(2 * l + 1, dtype=dtype))
-            block = block.reshape(*shape, count * (2 * l + 1), self.shells * (2 * l + 1))
-            before = int(target.starts[l])
-            after = target.width - before - block.shape[-1]
-            rows.append(jnp.pad(block, [(0, 0)] * (len(shape) + 1) + [(before, after)]))
-        return jnp.concatenate(rows, axis=-2)
+    def module(self, outputs: Outputs, species: int) -> nn.Module:
+        """A Flax module."""
+        return MatrixPowerModule(self, outputs, species)
 
 
-class ProductLayer(nn.Module):
-    """One layer: see the module's equation.
+class MatrixPowerModule(nn.Module):
+    """Hidden operators, whose blocks join the features, then invariants and gates; see `MatrixPower`."""
 
-    Attributes:
-        layout: of the hidden operators.
-        species, hidden, precision, coupling: see `MatrixPower`.
-    """
-
-    layout: ShellLayout
+    settings: MatrixPower
+    outputs: Outputs
     species: int
-    hidden: int
-    precision: str
-    coupling: bool = False
 
     @nn.compact
-    def __call__(self, state: jax.Array, factor: jax.Array, elements: Array) -> jax.Array:
-        """(channels, natm, width, natm, width) from hidden operators and the mixed potential."""
-        channels, size = len(state), state.shape[1] * state.shape[2]
-        weight = self.param("channels", nn.initializers.normal(channels**-0.5), (channels, channels), state.dtype)
-        left = unit_norm(jnp.einsum("cd,dipjq->cipjq", weight, state))
-        left, right = (x.reshape(channels, size, size) for x in (left, factor))
-        product = _matmul(left, right, self.precision).reshape(state.shape)
-        gates = self.gates(state, elements)
-        product = gates[..., None, None] * product * gates[:, None, None]
-        step = _symmetric(product)
-        if self.coupling:
-            step = step + unit_norm(_symmetric(self.coupled_mixing(state)))
-        return state + step
-
-    def coupled_mixing(self, state: jax.Array) -> jax.Array:
-        """U_c M_c: every irrep of each pair of atoms times a learned matrix over pairs of shells."""
-        mixed = {}
-        for irrep, x in couple(_blocks(state), self.layout).items():
-            channels, count = len(x), x.shape[-2]
-            shape = (channels, count, count)
-            weight = self.param(f"coupling_{irrep}", nn.initializers.normal(count**-0.5), shape, state.dtype)
-            mixed[irrep] = jnp.einsum("ckn,cijnm->cijkm", weight, x)
-        return _blocks(uncouple(mixed, self.layout))
-
-    def gates(self, state: jax.Array, elements: Array) -> jax.Array:
-        """(channels, natm, width): one number per hidden shell, from the scalars on the atom and its element."""
-        channels, natm = state.shape[:2]
-        diagonal = jnp.einsum("cipiq->cipq", state)
-        scalars = couple(diagonal, self.layout, [Irrep(0, 1)])[Irrep(0, 1)][..., 0]
-        scalars = scalars.transpose(1, 0, 2).reshape(natm, -1)
-        dtype = state.dtype
-        embedding = self.param("elements", nn.initializers.normal(1.0), (self.species, self.hidden), dtype)
-        h = nn.silu(nn.Dense(self.hidden, param_dtype=dtype, name="gate_0")(scalars) + embedding[elements])
-        count = sum(self.layout.counts)
-        shells = 2 * nn.sigmoid(nn.Dense(channels * count, param_dtype=dtype, name="gate_1")(h))
-        repeats = np.concatenate([np.repeat(2 * l + 1, n) for l, n in enumerate(self.layout.counts)])
-        per_slot = jnp.repeat(
-            shells.reshape(natm, channels, count), repeats, axis=-1, total_repeat_length=self.layout.width
+    def __call__(self, inputs: NetworkInputs) -> dict[Irrep, jax.Array]:
+        """By irrep (npair, channels, 2λ+1)."""
+        s = self.settings
+        products = OperatorProducts(
+            inputs.layout,
+            self.species,
+            s.layers,
+            s.channels,
+            s.shells,
+            precision=s.product_precision,
+            coupling=s.coupling,
+            checkpoint=s.checkpoint,
+            name="products",
         )
-        return per_slot.transpose(1, 0, 2)
+        every = _extended(inputs, products(inputs), products.hidden_layout)
+        invariants = PairInvariants(self.species, s.hidden, name="invariants")(every)
+        return GatedMap(self.outputs, s.gated, name="map")(every, invariants)
 
 
-def unit_norm(operators: jax.Array) -> jax.Array:
-    """Operators (channels, natm, width, natm, width) over √(n_i n_j), n_i = Σ_j ‖M_ij‖: norm at most one."""
-    norms = jnp.sqrt(jnp.sum(operators**2, axis=(2, 4)) + SMALL) - SMALL**0.5
-    scale = jax.lax.rsqrt(jnp.sum(norms, axis=-1) + SMALL**0.5)
-    return operators * scale[:, :, None, None, None] * scale[:, None, None, :, None]
-
-
-def _symmetric(operators: jax.Array) -> jax.Array:
-    return (operators + operators.transpose(0, 3, 4, 1, 2)) / 2
-
-
-def _blocks(operators: jax.Array) -> jax.Array:
-    """(channels, natm, natm, width, width) from (channels, natm, width, natm, width), or back."""
-    return operators.swapaxes(2, 3)
-
-
-def _matmul(a: jax.Array, b: jax.Array, precision: str) -> jax.Array:
-    dtype = a.dtype
-    return jnp.matmul(a.astype(precision), b.astype(precision), preferred_element_type=dtype)
+def _extended(inputs: NetworkInputs, blocks: jax.Array, layout: ShellLayout) -> NetworkInputs:
+    """Inputs with the channels of hidden operators (channels, npair, width, width) beside their own."""
+    counts, even = even_channels(layout), dict(inputs.even)
+    values = dict(inputs.values)
+    for irrep, x in to_exchange(couple(blocks, layout, tuple(values)), layout).items():
+        own, rows = inputs.parts(irrep), jnp.moveaxis(x, 0, 1)
+        new = (rows[:, :, : counts[irrep]], rows[:, :, counts[irrep] :])
+        new = [part.reshape(len(rows), -1, 2 * irrep.lam + 1) for part in new]
+        values[irrep] = jnp.concatenate([new[0], own[0], own[1], new[1]], axis=1)  # constant last of the even ones
+        even[irrep] += new[0].shape[1]
+    return dataclasses.replace(inputs, values=values, even=tuple(even.items()))

@@ -1,4 +1,4 @@
-"""AO matrices as blocks of atom pairs, and those as coupled irreps.
+"""AO matrices as blocks of pairs of atoms, and those as coupled irreps.
 
 A `ShellLayout` is the union of the shells that the elements of a project have, so that every atom, of whatever
 element, has the same slots and one program serves mixed compositions; slots that an atom lacks hold zero.
@@ -18,7 +18,8 @@ from vpotjax._checks import InputError, is_concrete
 from vpotjax._guards import flag
 from vpotjax._typing import Array
 from vpotjax.basis import Basis, ShellList, element_basis
-from vpotjax.operators.angular import clebsch_gordan
+from vpotjax.batching import PairList
+from vpotjax.operators.clebsch_gordan import clebsch_gordan
 
 
 class ShellLayout(NamedTuple):
@@ -88,21 +89,35 @@ def _fits(basis: Basis, layout: ShellLayout) -> jax.Array:
     return flag((jnp.asarray(basis.ao_shell) < room) | ~jnp.asarray(basis.ao_mask))
 
 
-def atom_pair_blocks(matrix: Array, basis: Basis, layout: ShellLayout) -> jax.Array:
-    """(..., nao, nao) → (..., natm, natm, width, width); missing slots are zero."""
+def pair_blocks(matrix: Array, basis: Basis, layout: ShellLayout, pairs: PairList) -> jax.Array:
+    """(..., nao, nao) → (..., npair, width, width); missing slots and padding are zero."""
     natm, width, slot = basis.natm, layout.width, ao_slots(basis, layout)
     source = jnp.full(natm * width + 1, basis.nao).at[slot].set(jnp.arange(basis.nao))[:-1]  # nao where a slot is empty
+    source = source.reshape(natm, width)
     padded = jnp.pad(matrix, [(0, 0)] * (matrix.ndim - 2) + [(0, 1), (0, 1)])
     padded = padded * _fits(basis, layout).astype(padded.dtype)
-    blocks = padded[..., source[:, None], source[None, :]]
-    return jnp.swapaxes(blocks.reshape(*matrix.shape[:-2], natm, width, natm, width), -3, -2)
+    rows, columns = source[jnp.asarray(pairs.first)], source[jnp.asarray(pairs.second)]
+    blocks = padded[..., rows[:, :, None], columns[:, None, :]]
+    return jnp.where(jnp.asarray(pairs.mask)[:, None, None], blocks, 0.0)
 
 
-def ao_matrix(blocks: Array, basis: Basis, layout: ShellLayout) -> jax.Array:
-    """(natm, natm, width, width) → (nao, nao), the inverse of `atom_pair_blocks`; zero on padding."""
-    slot = ao_slots(basis, layout)
-    size = basis.natm * layout.width
-    flat = jnp.pad(jnp.swapaxes(blocks, 1, 2).reshape(size, size), ((0, 1), (0, 1)))
+def dense_blocks(blocks: Array, natm: int, pairs: PairList) -> jax.Array:
+    """(..., npair, width, width) → symmetric (..., natm, width, natm, width)."""
+    blocks = jnp.asarray(blocks)
+    width, lead = blocks.shape[-1], blocks.shape[:-3]
+    onsite = jnp.asarray(pairs.first) == jnp.asarray(pairs.second)
+    half = jnp.where(onsite[:, None, None], 0.5, 1.0).astype(blocks.dtype)
+    real = jnp.where(jnp.asarray(pairs.mask)[:, None, None], blocks, 0.0)
+    empty = jnp.zeros((*lead, natm, natm, width, width), blocks.dtype)
+    one_way = empty.at[..., jnp.asarray(pairs.first), jnp.asarray(pairs.second), :, :].add(half * real)
+    one_way = jnp.swapaxes(one_way, -3, -2)
+    return one_way + jnp.moveaxis(one_way, (-2, -1), (-4, -3))
+
+
+def ao_matrix(blocks: Array, basis: Basis, layout: ShellLayout, pairs: PairList) -> jax.Array:
+    """(npair, width, width) → symmetric (nao, nao), the inverse of `pair_blocks`; zero on padding."""
+    slot, size = ao_slots(basis, layout), basis.natm * layout.width
+    flat = jnp.pad(dense_blocks(blocks, basis.natm, pairs).reshape(size, size), ((0, 1), (0, 1)))
     return flat[slot[:, None], slot[None, :]] * _fits(basis, layout).astype(flat.dtype)
 
 
@@ -110,8 +125,8 @@ def ao_matrix(blocks: Array, basis: Basis, layout: ShellLayout) -> jax.Array:
 def irreps(layout: ShellLayout) -> dict[Irrep, int]:
     """The irreps of a block and their numbers of channels; the components of all together are width²."""
     channels: dict[Irrep, int] = {}
-    for l1, l2 in _shell_pairs(layout):
-        for irrep in _of_pair(l1, l2):
+    for l1, l2 in shell_pairs(layout):
+        for irrep in of_pair(l1, l2):
             channels[irrep] = channels.get(irrep, 0) + layout.counts[l1] * layout.counts[l2]
     return dict(sorted(channels.items()))
 
@@ -126,12 +141,14 @@ def require_irreps(wanted: Iterable[Irrep], layout: ShellLayout, potential_basis
         )
 
 
-def _shell_pairs(layout: ShellLayout) -> list[tuple[int, int]]:
+def shell_pairs(layout: ShellLayout) -> list[tuple[int, int]]:
+    """(l₁, l₂) in the order of the channels."""
     present = [l for l, n in enumerate(layout.counts) if n]
     return [(l1, l2) for l1 in present for l2 in present]
 
 
-def _of_pair(l1: int, l2: int) -> list[Irrep]:
+def of_pair(l1: int, l2: int) -> list[Irrep]:
+    """The irreps to which two shells couple."""
     return [Irrep(lam, (-1) ** (l1 + l2)) for lam in range(abs(l1 - l2), l1 + l2 + 1)]
 
 
@@ -152,8 +169,8 @@ def couple(blocks: Array, layout: ShellLayout, wanted: Iterable[Irrep] | None = 
     """
     chosen = set(irreps(layout)) if wanted is None else set(wanted)
     parts: dict[Irrep, list[jax.Array]] = {irrep: [] for irrep in irreps(layout) if irrep in chosen}
-    for l1, l2 in _shell_pairs(layout):
-        here = tuple(irrep for irrep in _of_pair(l1, l2) if irrep in chosen)
+    for l1, l2 in shell_pairs(layout):
+        here = tuple(irrep for irrep in of_pair(l1, l2) if irrep in chosen)
         if not here:
             continue
         rows, columns = (_slots(layout, l) for l in (l1, l2))
@@ -179,7 +196,7 @@ def uncouple(coupled: Coupled, layout: ShellLayout) -> jax.Array:
         band = []
         for l2 in present:
             n1, n2, d1, d2 = layout.counts[l1], layout.counts[l2], 2 * l1 + 1, 2 * l2 + 1
-            here = tuple(irrep for irrep in _of_pair(l1, l2) if irrep in coupled)
+            here = tuple(irrep for irrep in of_pair(l1, l2) if irrep in coupled)
             if not here:
                 band.append(jnp.zeros((*lead, n1 * d1, n2 * d2), first.dtype))
                 continue

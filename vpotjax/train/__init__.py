@@ -1,1 +1,26 @@
-"""From labelled molecules to a run folder."""
+"""Training: from labelled molecules to a model, and what it is worth."""
+
+from vpotjax.train.evaluate import Evaluation, evaluated
+from vpotjax.train.fit import Fitted, fit, linear_fit, whitened
+from vpotjax.train.loop import Descent
+from vpotjax.train.pipeline import Training, evaluate, train_run
+from vpotjax.train.predict import predictions
+from vpotjax.train.property_fit import fit_property
+from vpotjax.train.samples import Labels, prepared_buckets
+
+__all__ = [
+    "Descent",
+    "Evaluation",
+    "Fitted",
+    "Labels",
+    "Training",
+    "evaluate",
+    "evaluated",
+    "fit",
+    "fit_property",
+    "linear_fit",
+    "predictions",
+    "prepared_buckets",
+    "train_run",
+    "whitened",
+]

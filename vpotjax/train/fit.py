@@ -1,264 +1,239 @@
-"""From labelled molecules to a trained model: ridge fit of the Fock matrix, then the loss on observables."""
+"""One fit for all models: a closed-form start, then a network's correction of what it leaves."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from vpotjax._checks import InputError
 from vpotjax._typing import Array
-from vpotjax.batching import map_arrays
 from vpotjax.electronic.comparison import fock_with_levels
-from vpotjax.losses import LossWeights, Targets, observable_loss, variance_weights
-from vpotjax.metrics import ObservableErrors, observable_errors
-from vpotjax.model import (
-    Model,
-    ModelConfig,
-    Observables,
-    Prepared,
-    initial_parameters,
-    matrix_from_blocks,
-    matrix_from_features,
-    network,
-    normalise,
-    observables,
-    require_target,
-)
-from vpotjax.operators.blocks import atom_pair_blocks, couple
-from vpotjax.operators.features import FeatureStatistics, feature_statistics, matrix_count, pair_type_count
-from vpotjax.train.data import TrainingArrays
-from vpotjax.train.descent import clipped_adam, require_positive_settings
-from vpotjax.train.ridge import ridge_weights
+from vpotjax.losses import Loss
+from vpotjax.models.ensemble import Ensemble
+from vpotjax.models.linear_map import LinearMap, weight_masks
+from vpotjax.models.matrix_model import Geometry, MatrixModel, MatrixSettings, Prepared, corrected
+from vpotjax.nn.linear import Linear
+from vpotjax.operators.blocks import Coupled, couple, pair_blocks
+from vpotjax.operators.features import PairFeatures
+from vpotjax.operators.pairs import to_exchange
+from vpotjax.operators.whitening import Whitening, fitted_whitening
+from vpotjax.train.arrays import in_chunks, over_molecules
+from vpotjax.train.loop import Descent, descend
+from vpotjax.train.ridge import Moments, joint_ridge
+from vpotjax.train.samples import Bucket, with_model
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How a model is trained.
+class MatrixTraining:
+    """`Trainable` of a matrix model: the network's parameters move, the linear map does not."""
 
-    Attributes:
-        steps: of Adam.
-        batch_size: molecules per step.
-        learning_rate: peak; a linear warm-up over the first twentieth, then a cosine to 1 % of it.
-        mo_energies, gap, dipole, polarizability: weights of the loss, see `variance_weights`.
-        noise: see `feature_statistics`.
-        evaluations: how often the validation loss is computed.
-        seed: of initial parameters and batches.
+    settings: MatrixSettings
+    scale: float
+
+    def initial(self, key: Any, content: Prepared) -> Any:
+        """Parameters of the network."""
+        settings = self.settings
+        module = settings.network.module(settings.outputs, len(settings.species))
+        return module.init(key, content.inputs)
+
+    def output(self, params: Any, content: Prepared) -> jax.Array:
+        """F or P of one molecule."""
+        return corrected(self.settings, jnp.asarray(self.scale), params, content)
+
+    def predicted(self, output: Any, content: Prepared, max_occupied: int | None) -> Any:
+        """Observables."""
+        return self.settings.solution(output, content.space, max_occupied)
+
+
+class Fitted(NamedTuple):
+    """Models, one for each seed, rows of metrics, and how often each molecule was left out."""
+
+    model: Ensemble
+    history: list[dict[str, Any]]
+    left_out: Counter[str]
+
+
+def whitened(train: Sequence[Bucket], settings: MatrixSettings, noise: float = 1e-2) -> Whitening:
+    """The whitening of training molecules with `Geometry` content, and the range that they span."""
+    batches = [b.content.features for b in train if len(b)]
+    return fitted_whitening(batches, len(settings.species), settings.representation.matrix_count, noise)
+
+
+def aligned_matrices(bucket: Bucket) -> np.ndarray:
+    """Where training on observables starts: the reference F with the levels of the large basis, (molecules, nao, nao).
+
+    Where the labels have no F, the orbitals are those of the baseline.
     """
-
-    steps: int = 450
-    batch_size: int = 32
-    learning_rate: float = 4e-4
-    mo_energies: float = 3e5
-    gap: float = 9e5
-    dipole: float = 1e3
-    polarizability: float = 4e2
-    noise: float = 1e-2
-    evaluations: int = 20
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_positive_settings(self, ("steps", "batch_size", "learning_rate", "noise", "evaluations"))
-        for name in ("mo_energies", "gap", "dipole", "polarizability", "seed"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; give 0 or a positive number.")
+    space, reference = bucket.content.space, bucket.reference
+    matrices = reference.values.get("fock", bucket.content.baseline)
+    levels = reference.values["mo_energies"]
+    return in_chunks(_aligned, (matrices, space.overlap, levels, space.basis.ao_mask, levels != 0))
 
 
-@dataclasses.dataclass(frozen=True)
-class DirectFit:
-    """Ridge models and the data in the form that training needs.
-
-    Attributes:
-        model: fitted to F of the small basis.
-        start: where training starts; of `direct_fit`, fitted to the same F with the levels of the large basis.
-        train, validation: with normalised features.
-        regularisers: that the fit of F chose, by kind of power and irrep.
-    """
-
-    model: Model
-    start: Any
-    train: TrainingArrays
-    validation: TrainingArrays
-    regularisers: dict[str, dict[str, float]]
+@jax.jit
+def _aligned(arrays: Any) -> jax.Array:
+    return over_molecules(fock_with_levels, *arrays)
 
 
-def direct_fit(
-    train: TrainingArrays, validation: TrainingArrays, config: ModelConfig, settings: TrainConfig
-) -> DirectFit:
-    """Ridge fits to F and to F with the levels of the large basis, where training on observables starts."""
-    require_target(config, "fock")
-    fit = matrix_ridge(train, validation, config, settings)
-    both, held_out = _joined(fit.train, fit.validation)
-    aligned = jax.jit(jax.vmap(fock_with_levels))(
-        both.fock,
-        both.prepared.overlap,
-        both.targets.mo_energies,
-        both.prepared.basis.ao_mask,
-        both.targets.level_mask,
-    )
-    start, _ = _ridge_parameters(fit.model.params, both, aligned, held_out, config)
-    return dataclasses.replace(fit, start=start)
-
-
-def matrix_ridge(
-    train: TrainingArrays, validation: TrainingArrays, config: ModelConfig, settings: TrainConfig
-) -> DirectFit:
-    """Ridge fit to the matrices of the training molecules; the regularisers are chosen on the others.
+def linear_fit(
+    train: Sequence[Bucket],
+    validation: Sequence[Bucket],
+    settings: MatrixSettings,
+    whitening: Whitening,
+    matrices: Callable[[Bucket], Array],
+) -> MatrixModel:
+    """The closed-form linear map to matrices of the training molecules; regularisers are chosen on the others.
 
     Args:
-        train, validation: with features as they are; `fock` holds what `config.target` names, F or P.
-        config: of the model.
-        settings: of which the noise and the seed are used.
+        train, validation: with `Geometry` content.
+        settings: of the model.
+        whitening: of the training molecules.
+        matrices: F or P of a bucket to fit, (molecules, nao, nao).
+
+    Returns:
+        A model without correction; its scale is the root mean square of what the map leaves of the validation blocks.
     """
-    kinds = np.asarray(train.prepared.kinds)
-    statistics = {
-        kind: feature_statistics(
-            features, kinds, config.species, matrix_count(config.inputs, config.power_order), settings.noise
-        )
-        for kind, features in train.prepared.features.items()
-    }
-    train, validation = (normalised_arrays(a, statistics, config.precision) for a in (train, validation))
-    both, held_out = _joined(train, validation)
-    first = jax.tree.map(lambda leaf: leaf[0], train.prepared)
-    params = initial_parameters(config, first, settings.seed)
-    fitted, regularisers = _ridge_parameters(params, both, both.fock, held_out, config)
-    return DirectFit(Model(config, fitted, statistics), fitted, train, validation, regularisers)
+    moments: dict[tuple[Any, int], list[Moments]] = {}
+    for buckets, which in ((train, 0), (validation, 1)):
+        for bucket in buckets:
+            if len(bucket):
+                blocks = _target_blocks(settings, bucket.content, matrices(bucket))
+                _add_moments(moments, which, bucket.content.features, whitening, blocks)
+    species, weights, scales = len(settings.species), {}, []
+    for irrep, channels in settings.outputs:
+        if irrep not in whitening.transform:
+            continue
+        even, width = dict(train[0].content.features.even)[irrep], np.shape(whitening.transform[irrep])[-1]
+        masks = weight_masks(species, even, width, channels)
+        chosen = [
+            (kind, rows, columns, [m.part(rows, columns) for m in moments[irrep, kind]])
+            for kind in range(len(masks))
+            if (irrep, kind) in moments
+            for rows, columns in _separate(masks[kind])
+        ]
+        solved, held_out = joint_ridge([pair for *_, pair in chosen])
+        scales.append(held_out)
+        own = np.zeros((len(masks), width, channels.total))
+        for (kind, rows, columns, _), w in zip(chosen, solved, strict=True):
+            own[kind][np.ix_(rows, columns)] = w
+        weights[irrep] = _on_raw(own, whitening, irrep, even)
+    squares, count = np.sum(scales, axis=0)
+    still = dataclasses.replace(settings, network=Linear())
+    scale = max(float(np.sqrt(squares / max(count, 1))), 1e-9)
+    return MatrixModel(still, whitening, LinearMap(weights), np.asarray(scale), None)
 
 
-def _joined(train: TrainingArrays, validation: TrainingArrays) -> tuple[TrainingArrays, np.ndarray]:
-    both = jax.tree.map(lambda *leaves: np.concatenate(leaves), train, validation)
-    return both, np.arange(len(both)) >= len(train)
+def _on_raw(weights: np.ndarray, whitening: Whitening, irrep: Any, even: int) -> np.ndarray:
+    """Weights on features as they are from those on whitened ones; the mean goes to the constant channel."""
+    raw = np.einsum("kcd,kdo->kco", whitening.transform[irrep], weights)
+    mean = np.asarray(whitening.mean[irrep])
+    raw[:, even - 1] -= np.einsum("kc,kco->ko", mean, raw) if mean.any() else 0.0
+    return raw
 
 
-def _ridge_parameters(
-    params: dict[str, Any], arrays: TrainingArrays, focks: Array, held_out: np.ndarray, config: ModelConfig
-) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
-    """`params` with the linear parts fitted to `focks`, and the chosen regularisers."""
-    layout = config.layouts()[0]
-    blocks = jax.vmap(lambda fock, basis: couple(atom_pair_blocks(fock, basis, layout), layout))
-    corrections = focks - arrays.prepared.baseline
-    if arrays.prepared.frame is not None:
-        inverse = np.linalg.inv(arrays.prepared.frame)
-        corrections = inverse @ corrections @ inverse
-    targets = blocks(corrections, arrays.prepared.basis)
-    kinds, count = np.asarray(arrays.prepared.kinds), pair_type_count(config.species)
-    linear: dict[str, dict[str, jax.Array]] = {}
-    regularisers: dict[str, dict[str, float]] = {}
-    for kind, features in arrays.prepared.features.items():
-        weights, regularisers[kind] = ridge_weights(features, targets, kinds, count, held_out)
-        linear[kind] = {name: jnp.asarray(w, config.precision) for name, w in weights.items()}
-    fitted = {}
-    for name, kind in config.networks().items():
-        own = params[name]["params"]
-        fitted[name] = {"params": {**own, "map": {**own["map"], **linear[kind]}}}
-    return fitted, regularisers
+def _separate(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns of the parts of a weight matrix that are fitted apart."""
+    patterns, parts = {}, []
+    for column, pattern in enumerate(mask.T):
+        patterns.setdefault(pattern.tobytes(), []).append(column)
+    for columns in patterns.values():
+        rows = np.flatnonzero(mask[:, columns[0]])
+        if len(rows):
+            parts.append((rows, np.array(columns)))
+    return parts
 
 
-def normalised_arrays(
-    arrays: TrainingArrays, statistics: dict[str, FeatureStatistics], precision: str
-) -> TrainingArrays:
-    """Arrays with normalised features."""
-    prepared = map_arrays(lambda molecule, s: normalise(molecule, s, precision), arrays.prepared, statistics)
-    return dataclasses.replace(arrays, prepared=prepared)
+def _add_moments(
+    moments: dict[tuple[Any, int], list[Moments]],
+    which: int,
+    features: PairFeatures,
+    whitening: Whitening,
+    blocks: Mapping[Any, np.ndarray],
+) -> None:
+    """Add the rows of a bucket to those of the training (0) or of the validation molecules (1), by irrep and kind."""
+    kinds = np.asarray(features.kinds)
+    for irrep in features.values.keys() & blocks.keys():
+        for kind in np.unique(kinds[kinds >= 0]):
+            chosen = kinds == kind
+            x = whitening.rows(features, irrep, int(kind), chosen)
+            y = np.swapaxes(np.asarray(blocks[irrep])[chosen], 1, 2).reshape(len(x), -1)
+            own = moments.setdefault((irrep, int(kind)), [Moments.empty(x, y), Moments.empty(x, y)])
+            own[which] = own[which].add(x, y)
 
 
-def train_on_observables(
-    fit: DirectFit, settings: TrainConfig, report: Callable[[dict[str, Any]], None] = lambda row: None
-) -> tuple[Model, list[dict[str, Any]]]:
-    """Train every network alone on ε, the gap, μ and α of the large basis; the validation loss is watched, not used.
+@functools.partial(jax.jit, static_argnums=0)
+def _coupled_changes(settings: MatrixSettings, arrays: Any) -> Any:
+    def one(matrix: Array, baseline: Array, frame: Array | None, basis: Any, pairs: Any) -> Coupled:
+        change = matrix - baseline
+        if frame is not None:
+            inverse = jnp.linalg.inv(frame)
+            change = inverse @ change @ inverse
+        return to_exchange(couple(pair_blocks(change, basis, settings.layout, pairs), settings.layout), settings.layout)
+
+    return over_molecules(one, *arrays)
+
+
+def _target_blocks(settings: MatrixSettings, geometry: Geometry, matrices: Array) -> dict[Any, np.ndarray]:
+    """Coupled blocks of matrices minus baseline in the frame, even channels first."""
+    arrays = matrices, geometry.baseline, geometry.frame, geometry.space.basis, geometry.features.pairs
+    return in_chunks(functools.partial(_coupled_changes, settings), arrays)
+
+
+def fit(
+    start: MatrixModel,
+    settings: MatrixSettings,
+    train: Sequence[Bucket],
+    validation: Sequence[Bucket],
+    loss: Loss,
+    descent: Descent,
+    *,
+    members: int = 1,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> Fitted:
+    """Train networks on what a linear map leaves, each alone, from seeds that follow on that of `descent`.
 
     Together the networks would learn to cancel each other's errors; alone, their mean is better than each of them.
 
     Args:
-        fit: the start, and the data.
-        settings: see `TrainConfig`.
-        report: called after every evaluation with the network, its step, training and validation loss.
+        start: from `linear_fit`; its linear map stays as it is.
+        settings: of the model, with its network.
+        train, validation: with the content of `start`, see `with_model`.
+        loss: what is minimised.
+        descent: how.
+        members: how many networks; as many at a time as there are processors.
+        report: is told a row of metrics after every evaluation, with "network".
 
-    Returns:
-        the model and one row of metrics per evaluation.
+    Raises:
+        InputError: too many gradients were not finite.
     """
-    config = fit.model.config
-    require_target(config, "fock")
-    weights = variance_weights(
-        fit.train.targets, settings.mo_energies, settings.gap, settings.dipole, settings.polarizability
-    )
-    optimiser = clipped_adam(settings.learning_rate, settings.steps, 0.01)
-    flax_module = network(config)
+    whole = loss.fitted([b.reference for b in train if len(b)])
+    model, programs = MatrixTraining(settings, float(start.scale)), {}
+    if isinstance(settings.network, Linear):
+        return Fitted(Ensemble.of([start]), [], Counter())
 
-    def batch_loss(params: Any, batch: tuple[Prepared, Targets]) -> jax.Array:
-        return mean_loss(flax_module, params, config, batch, weights)
+    def one(number: int) -> Any:
+        own = dataclasses.replace(descent, seed=descent.seed + number)
+        tell = lambda row: report({"network": number, **row})  # noqa: E731
+        return descend(model, train, validation, whole, own, tell, programs)
 
-    @jax.jit
-    def step(params: Any, state: Any, inputs: Any, index: jax.Array) -> tuple[Any, Any, jax.Array]:
-        batch = jax.tree.map(lambda leaf: leaf[index], inputs)
-        loss, gradient = jax.value_and_grad(batch_loss)(params, batch)
-        updates, state = optimiser.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, loss
-
-    validate = jax.jit(batch_loss)
-    count, size = len(fit.train), min(settings.batch_size, len(fit.train))
-    interval = max(1, settings.steps // settings.evaluations)
-    trained: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
-    for number, (name, kind) in enumerate(config.networks().items()):
-        inputs, held_out = (_network_inputs(arrays, kind) for arrays in (fit.train, fit.validation))
-        rng = np.random.default_rng([settings.seed, number])
-        params, losses = fit.start[name], []
-        state = optimiser.init(params)
-        for i in range(1, settings.steps + 1):
-            params, state, loss = step(params, state, inputs, rng.choice(count, size, replace=False))
-            losses.append(loss)
-            if i % interval and i != settings.steps:
-                continue
-            training, validation = float(np.mean(losses)), float(validate(params, held_out))
-            if not np.isfinite(training):
-                raise FloatingPointError(f"training loss of {name} is {training} at step {i}; lower learning_rate.")
-            rows.append({"network": name, "step": i, "training_loss": training, "validation_loss": validation})
-            losses = []
-            report(rows[-1])
-        trained[name] = params
-    return dataclasses.replace(fit.model, params=trained), rows
+    with ThreadPoolExecutor(min(members, os.cpu_count() or 1)) as pool:
+        results = list(pool.map(one, range(members)))
+    models = [
+        MatrixModel(settings, start.whitening, start.linear, start.scale, jax.tree.map(np.asarray, r.params))
+        for r in results
+    ]
+    history = [{"network": i, **row} for i, r in enumerate(results) for row in r.history]
+    return Fitted(Ensemble.of(models), history, sum((r.left_out for r in results), Counter()))
 
 
-def _network_inputs(arrays: TrainingArrays, kind: str) -> tuple[Prepared, Targets]:
-    """What one network sees; the same tree for every kind, so that one compiled step serves all networks."""
-    prepared = dataclasses.replace(arrays.prepared, features=arrays.prepared.features[kind])
-    return jax.tree.map(jnp.asarray, (prepared, arrays.targets))
-
-
-def mean_loss(
-    flax_module: Any, params: Any, config: ModelConfig, batch: tuple[Prepared, Targets], weights: LossWeights
-) -> jax.Array:
-    """Mean of `observable_loss` of one network over a batch of normalised inputs and their targets, ()."""
-
-    def one(molecule: Prepared, target: Targets) -> jax.Array:
-        blocks = flax_module.apply(params, molecule.features, molecule.kinds, molecule.operators)
-        o = observables(matrix_from_blocks(blocks, molecule, config), molecule)
-        return observable_loss(o.mo_energies, o.dipole, o.polarizability, target, weights)
-
-    return jnp.mean(jax.vmap(one)(*batch))
-
-
-def predicted_observables(model: Model, arrays: TrainingArrays) -> Observables:
-    """Observables of a batch whose features are normalised; the model's target must be "fock"."""
-    require_target(model.config, "fock")
-
-    def one(inputs: Prepared, params: Any) -> Observables:
-        return observables(matrix_from_features(model.config, params, inputs), inputs)
-
-    return map_arrays(one, arrays.prepared, model.params)
-
-
-def errors_of(values: Observables | Targets, arrays: TrainingArrays) -> ObservableErrors:
-    """Errors of predicted observables, or of another basis, against the targets."""
-    return observable_errors(
-        np.asarray(values.mo_energies),
-        np.asarray(values.dipole),
-        np.asarray(values.polarizability),
-        arrays.targets,
-    )
+def prepared(buckets: Sequence[Bucket], model: MatrixModel) -> list[Bucket]:
+    """Buckets with the content that `fit` needs."""
+    return [with_model(b, model) if len(b) else b for b in buckets]

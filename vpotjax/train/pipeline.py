@@ -10,19 +10,101 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax.electronic.observables import known_observable
 from vpotjax.io.dataset import SPLITS, Dataset, Sample
-from vpotjax.io.run import json_ready, save_model, started_run, write_metrics
-from vpotjax.model import Model, ModelConfig, Observables, require_target
-from vpotjax.train.data import TrainingArrays, training_arrays
-from vpotjax.train.fit import (
-    TrainConfig,
-    direct_fit,
-    errors_of,
-    normalised_arrays,
-    predicted_observables,
-    train_on_observables,
-)
+from vpotjax.io.model import save_model
+from vpotjax.io.run import started_run, write_metrics
+from vpotjax.io.settings import json_ready
+from vpotjax.losses import Alignment, Loss, MatrixElements, Observed
+from vpotjax.models.ensemble import Ensemble
+from vpotjax.models.matrix_model import MatrixSettings
+from vpotjax.nn import Gated, Linear, MatrixPower
+from vpotjax.operators.representation import Representation
+from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
+from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
+from vpotjax.train.loop import Descent
 from vpotjax.train.report import error_rows, parity_plots
+from vpotjax.train.samples import Bucket, Labels, prepared_buckets
+
+WEIGHTS = {"mo_energies": 1e5, "homo_lumo_gap": 2e5, "dipole": 1e3, "polarizability": 1e2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training on observables, or on matrices.
+
+    Attributes:
+        network: that corrects the closed-form fit.
+        members: networks of the ensemble, from seeds in a row.
+        orbital_basis: in which F lives; default: the small basis of the data set.
+        basis: in which the operators are represented.
+        inputs: operators: overlap, kinetic, external, sap, own_nuclei.
+        power_order, power_kinds: highest power of the potentials, and products: metric, raw, lowdin, rational.
+        cutoff: of nuclei and pairs of atoms, bohr; default: none.
+        target: fock or density.
+        frame, baseline: see `MatrixSettings`.
+        precision: of the network.
+        weights: of the observables in the loss, by name; 0 or absent: not in it.
+        elements, alignment: weights of the elements of the matrix and of its alignment in the loss, relative to what
+        the
+            closed-form fit leaves; with one of them the reference is the small basis's matrix, and the observables of
+            the large basis have no weight unless given.
+        descent: how the loss is minimised.
+        buckets: sizes to which molecules are padded.
+    """
+
+    network: Gated | MatrixPower | Linear = dataclasses.field(default_factory=Gated)
+    members: int = 2
+    orbital_basis: str | None = None
+    basis: str = "def2-svp"
+    inputs: tuple[str, ...] = ("overlap", "kinetic", "sap")
+    power_order: int = 3
+    power_kinds: tuple[str, ...] = ("metric",)
+    cutoff: float | None = None
+    target: str = "fock"
+    frame: str = "lowdin"
+    baseline: str = "sap"
+    precision: str = "float32"
+    weights: dict[str, float] = dataclasses.field(default_factory=lambda: dict(WEIGHTS))
+    elements: float = 0.0
+    alignment: float = 0.0
+    descent: Descent = dataclasses.field(default_factory=Descent)
+    buckets: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("members", "buckets"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
+        for name, weight in (*self.weights.items(), ("elements", self.elements), ("alignment", self.alignment)):
+            if name not in ("elements", "alignment"):
+                known_observable(name)
+            if not 0 <= weight < float("inf"):
+                raise InputError(f"weight of {name} is {weight}; give 0 or a positive number.")
+
+    @property
+    def on_matrices(self) -> bool:
+        """Whether F or P of the small basis is what is learned."""
+        return bool(self.elements or self.alignment) or self.target == "density"
+
+    def settings(self, species: tuple[int, ...], small: str) -> MatrixSettings:
+        """Of the model."""
+        representation = Representation(
+            species, self.basis, self.inputs, self.power_order, self.power_kinds, self.cutoff
+        )
+        orbital = self.orbital_basis or small
+        return MatrixSettings(
+            representation, self.network, orbital, self.target, self.frame, self.baseline, self.precision
+        )
+
+    def loss(self, scale: float) -> Loss:
+        """What is minimised; `scale` is the size of what the closed-form fit leaves."""
+        terms = [float(weight) * Observed(name) for name, weight in self.weights.items() if weight]
+        if self.on_matrices:
+            terms = [float(self.elements or 1.0) * MatrixElements(self.target, scale)]
+            terms += [float(self.alignment) * Alignment(scale)] if self.alignment else []
+        if not terms:
+            raise InputError("all weights of the loss are 0; give one a positive number.")
+        return sum(terms[1:], start=terms[0])
 
 
 class Reporter(Protocol):
@@ -32,88 +114,137 @@ class Reporter(Protocol):
         """A line of text."""
 
     def progress(self, row: dict[str, Any]) -> None:
-        """A row of metrics of the training, with its step."""
+        """A row of metrics of the training, with its network and step."""
 
 
 class Outcome(NamedTuple):
     """Model, error rows on the test molecules, and the files written."""
 
-    model: Model
+    model: Ensemble
     rows: list[dict[str, float | str]]
     files: list[Path]
 
 
-def train_run(
-    dataset: Dataset, folder: str | Path, settings: TrainConfig, options: dict[str, Any], reporter: Reporter
-) -> Outcome:
+class Trained(NamedTuple):
+    """Models, rows of metrics, and evaluations of the test molecules by name of the model; the ensemble's is last."""
+
+    model: Ensemble
+    history: list[dict[str, Any]]
+    evaluations: dict[str, Evaluation]
+
+
+def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter: Reporter) -> Outcome:
     """Fit, train, evaluate on the test molecules, and write everything into a new folder.
 
     Args:
         dataset: with labels in the small (matrices) and the large basis that its attributes name.
         folder: new or empty.
-        settings: of the training.
-        options: fields of `ModelConfig` other than species and orbital basis.
+        training: what and how.
         reporter: is told about the progress.
 
     Raises:
         InputError: a split is empty or has elements that the training molecules lack, the data set does not say how it
-            was made, the folder is not empty, or the training diverges. No folder is left then.
+            was made, the folder is not empty, or too many gradients are not finite. No folder is left then.
     """
     small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
-    parts = {name: _samples_of(dataset, name) for name in SPLITS}
+    parts = {name: samples_of(dataset, name) for name in SPLITS}
     species = tuple(sorted({int(z) for s in parts["train"] for z in s.molecule.numbers if z}))
     for name, samples in parts.items():
-        _require_elements(samples, species, name)
-    config = ModelConfig(species=species, orbital_basis=small, **options)
-    content = {"training": dataclasses.asdict(settings), "data": json_ready(dataset.attributes)}
-    with started_run(folder, config, content) as run:
-        try:
-            trained = _train(parts, config, large, settings, reporter)
-        except FloatingPointError as error:
-            raise InputError(str(error)) from None
+        require_elements(samples, species, name)
+    settings = training.settings(species, small)
+    training.loss(1.0)  # raises where there is nothing to minimise
+    described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
+    content = {"training": described, "data": json_ready(dataset.attributes)}
+    with started_run(folder, settings, content) as run:
+        trained = trained_model(parts, training, settings, (small, large), reporter)
         save_model(run, trained.model, content["data"])
-    return Outcome(trained.model, trained.rows, _write(run, trained))
+    rows = error_rows(trained.evaluations)
+    write_metrics(run, "training.csv", trained.history)
+    write_metrics(run, "test_errors.csv", rows)
+    parity_plots(run, trained.evaluations)
+    return Outcome(trained.model, rows, sorted(run.iterdir()))
 
 
-class _Trained(NamedTuple):
-    model: Model
-    history: list[dict[str, Any]]
-    rows: list[dict[str, float | str]]
-    test: TrainingArrays
-    predicted: Observables
+def trained_model(
+    parts: Mapping[str, Sequence[Sample]],
+    training: Training,
+    settings: MatrixSettings,
+    bases: tuple[str, str],
+    reporter: Reporter,
+) -> Trained:
+    """From samples by split to a model and its errors on the split "test".
 
-
-def _train(
-    parts: dict[str, list[Sample]], config: ModelConfig, large: str, settings: TrainConfig, reporter: Reporter
-) -> _Trained:
-    small = config.orbital_basis
+    Args:
+        parts: samples of each of SPLITS.
+        training: what and how.
+        settings: of the model, with the elements of the training molecules.
+        bases: small and large one of the labels.
+        reporter: is told about the progress.
+    """
+    small, large = bases
     for name, samples in parts.items():
         reporter.say(f"{name:>10}: {len({s.name for s in samples}):3d} molecules, {len(samples):4d} geometries")
+    order, kinds = " and ".join(training.power_kinds), ", ".join(training.inputs)
+    reporter.say(f"Features: {kinds} in {training.basis}, {order} powers up to {training.power_order}")
+    labels = labels_for(training, settings, small, large)
+    buckets = split_buckets(parts, settings, labels, training.buckets)
+    train, validation = buckets["train"], buckets["validation"]
+    whitening = whitened(train, settings)
+    evaluations, names = {}, comparable(labels.names)
+    basis_set = all(b.small is not None for b in buckets["test"] if len(b))
+    if basis_set and not training.on_matrices:
+        evaluations[small] = small_basis_errors(buckets["test"], names)
+    if labels.matrices and not training.on_matrices:
+        reporter.say(f"Direct fit: ridge regression of the {small} Fock matrix")
+        direct = linear_fit(train, validation, settings, whitening, lambda b: b.reference.values[training.target])
+        evaluations["direct fit"] = evaluated(Ensemble.of([direct]), buckets["test"], names)
+    matrices = (lambda b: b.reference.values[training.target]) if training.on_matrices else aligned_matrices
+    start = linear_fit(train, validation, settings, whitening, matrices)
+    evaluations["closed-form start"] = evaluated(Ensemble.of([start]), buckets["test"], names)
+    train, validation = prepared(train, start), prepared(validation, start)
     reporter.say(
-        f"Integrals and features: powers 1…{config.power_order} of V in {config.potential_basis}, "
-        f"products {' and '.join(config.power_kinds)}"
+        f"Training {training.members} networks: {training.descent.steps} steps of {training.descent.batch_size}"
     )
-    arrays = _split_arrays(parts, config, large)
-    reporter.say(f"Direct fit: ridge regression of the {small} Fock matrix")
-    fit = direct_fit(arrays["train"], arrays["validation"], config, settings)
-    test = normalised_arrays(arrays["test"], fit.model.statistics, config.precision)
-    count = len(config.networks())
-    reporter.say(f"Training {count} networks on ε, μ and α of {large}: {settings.steps} steps of {settings.batch_size}")
-    model, history = train_on_observables(fit, settings, reporter.progress)
-    predicted = predicted_observables(model, test)
-    errors = {
-        small: errors_of(test.small, test),
-        "direct fit": errors_of(predicted_observables(fit.model, test), test),
-        "trained on observables": errors_of(predicted, test),
-    }
-    return _Trained(model, history, error_rows(errors, baseline=small), test, predicted)
+    loss = training.loss(float(start.scale))
+    fitted = fit(
+        start, settings, train, validation, loss, training.descent, members=training.members, report=reporter.progress
+    )
+    for name, count in fitted.left_out.most_common(5):
+        reporter.say(f"left out {count} times, its gradient was not finite: {name}")
+    evaluations["trained"] = evaluated(fitted.model, buckets["test"], names)
+    return Trained(fitted.model, fitted.history, evaluations)
 
 
-def evaluate(model: Model, dataset: Dataset, split: str, trained_on: Mapping[str, Any]) -> list[dict[str, float | str]]:
+def labels_for(training: Training, settings: MatrixSettings, small: str, large: str) -> Labels:
+    """Labels that a training needs."""
+    own = settings.orbital_basis.casefold() == small.casefold()
+    if training.on_matrices and not own:
+        raise InputError(
+            f"orbital_basis is {settings.orbital_basis!r}, but matrices of the data set are in {small!r}; learn them "
+            "in that basis, or observables in another."
+        )
+    observables = tuple(name for name, weight in training.weights.items() if weight)
+    target = small if training.on_matrices else large
+    return Labels(target, small, ("mo_energies", *observables), own, bool(training.alignment))
+
+
+def split_buckets(
+    parts: Mapping[str, Sequence[Sample]], settings: MatrixSettings, labels: Labels, count: int
+) -> dict[str, list[Bucket]]:
+    """Buckets of each split, all from the same shapes, hence the same programs."""
+    samples = [s for own in parts.values() for s in own]
+    split = np.repeat(np.arange(len(parts)), [len(own) for own in parts.values()])
+    every = prepared_buckets(samples, settings, labels, count)
+    return {name: [b[np.flatnonzero(split[group] == i)] for group, b in every] for i, name in enumerate(parts)}
+
+
+def evaluate(
+    model: Ensemble, dataset: Dataset, split: str, trained_on: Mapping[str, Any]
+) -> list[dict[str, float | str]]:
     """Error rows of the small basis and of a trained model on one split.
 
     Args:
-        model: that predicts F.
+        model: that was trained on observables.
         dataset: with labels of the method and bases that the model was trained on.
         split: of `dataset`.
         trained_on: attributes of the data set that the model was trained on, see `vpotjax.io.run.training_data`.
@@ -122,25 +253,24 @@ def evaluate(model: Model, dataset: Dataset, split: str, trained_on: Mapping[str
         InputError: the labels are of another method or in other bases, the split is empty, or it has elements that the
             model was not trained on.
     """
-    require_target(model.config, "fock")
-    _require_same_labels(dataset, trained_on, model.config.orbital_basis)
-    small, large = model.config.orbital_basis, str(dataset.attribute("large_basis"))
-    samples = _samples_of(dataset, split)
-    _require_elements(samples, model.config.species, split)
-    arrays = training_arrays(samples, model.config, large)
-    arrays = normalised_arrays(arrays, model.statistics, model.config.precision)
-    errors = {small: errors_of(arrays.small, arrays), "model": errors_of(predicted_observables(model, arrays), arrays)}
-    return error_rows(errors, baseline=small)
+    if model.settings.target != "fock":
+        raise InputError(f"the model's target is {model.settings.target!r}, which has no orbital energies; train F.")
+    require_same_labels(dataset, trained_on)
+    small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
+    samples = samples_of(dataset, split)
+    require_elements(samples, model.settings.species, split)
+    present = [name for name in samples[0].labels.get(large, {}) if name != "energy"]
+    names = comparable(present)
+    labels = Labels(large, small, names, matrices=False)
+    buckets = [b for _, b in prepared_buckets(samples, model.settings, labels)]
+    errors = {"model": evaluated(model, buckets, names)}
+    if all(b.small is not None for b in buckets):
+        errors = {small: small_basis_errors(buckets, names), **errors}
+    return error_rows(errors)
 
 
-def _split_arrays(parts: dict[str, list[Sample]], config: ModelConfig, large: str) -> dict[str, TrainingArrays]:
-    """All splits from one program, on one padded batch."""
-    joint = training_arrays([s for samples in parts.values() for s in samples], config, large)
-    bounds = np.cumsum([0] + [len(samples) for samples in parts.values()])
-    return {name: joint[bounds[i] : bounds[i + 1]] for i, name in enumerate(parts)}
-
-
-def _samples_of(dataset: Dataset, split: str) -> list[Sample]:
+def samples_of(dataset: Dataset, split: str) -> list[Sample]:
+    """The samples of a split; InputError where there are none."""
     samples = dataset.split(split)
     if not samples:
         counts = ", ".join(f"{name} {len(dataset.split(name))}" for name in SPLITS)
@@ -148,7 +278,7 @@ def _samples_of(dataset: Dataset, split: str) -> list[Sample]:
     return samples
 
 
-def _require_elements(samples: Sequence[Sample], species: Sequence[int], split: str) -> None:
+def require_elements(samples: Sequence[Sample], species: Sequence[int], split: str) -> None:
     """Raise InputError unless the samples of a split have elements of training molecules only."""
     for sample in samples:
         foreign = sorted({int(z) for z in sample.molecule.numbers} - {0, *species})
@@ -159,13 +289,13 @@ def _require_elements(samples: Sequence[Sample], species: Sequence[int], split: 
             )
 
 
-def _require_same_labels(dataset: Dataset, trained_on: Mapping[str, Any], orbital_basis: str) -> None:
+def require_same_labels(dataset: Dataset, trained_on: Mapping[str, Any]) -> None:
     """Raise InputError unless labels are of the method and the bases that the model was trained on."""
     own = {key: str(dataset.attribute(key)) for key in ("xc", "large_basis", "small_basis")}
     lacking = [key for key in own if key not in trained_on]
     if lacking:
         raise InputError(f"trained_on lacks {lacking[0]!r}; give the attributes of the data of the model's training.")
-    wanted = {key: str(trained_on[key]) for key in own} | {"small_basis": orbital_basis}
+    wanted = {key: str(trained_on[key]) for key in own}
     differing = [key for key in own if own[key].casefold() != wanted[key].casefold()]
     if differing:
         raise InputError(
@@ -176,10 +306,3 @@ def _require_same_labels(dataset: Dataset, trained_on: Mapping[str, Any], orbita
 
 def _method(attributes: Mapping[str, str]) -> str:
     return "{xc}/{large_basis} with matrices in {small_basis}".format(**attributes)
-
-
-def _write(folder: Path, trained: _Trained) -> list[Path]:
-    write_metrics(folder, "training.csv", trained.history)
-    write_metrics(folder, "test_errors.csv", trained.rows)
-    parity_plots(folder, trained.test, trained.predicted)
-    return sorted(folder.iterdir())

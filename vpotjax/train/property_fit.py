@@ -1,10 +1,10 @@
-"""Fit of a property model: ridge regression, its regulariser by cross-validation, and optionally a gated correction."""
+"""Fit of a property: ridge regression, its regulariser by cross-validation, and where wanted a network's correction."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,52 +12,73 @@ import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
-from vpotjax.batching import buckets, map_arrays
+from vpotjax.batching import Batch, buckets, map_arrays
+from vpotjax.electronic.observables import Reference
+from vpotjax.losses import Loss
+from vpotjax.models.linear_map import LinearMap, weight_masks
+from vpotjax.models.property_model import PropertyModel, PropertySettings, composition, summed_correction, to_irreps
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep
-from vpotjax.operators.features import feature_statistics, matrix_count, rounding
-from vpotjax.property_model import (
-    PropertyConfig,
-    PropertyModel,
-    composition,
-    molecule_features,
-    network_inputs,
-    pair_features,
-    property_network,
-    to_irreps,
-)
-from vpotjax.train.descent import DescentConfig, descent, with_scale
+from vpotjax.operators.features import SCALAR, NetworkInputs, rounding
+from vpotjax.operators.pairs import kind_count
+from vpotjax.operators.representation import Representation
+from vpotjax.operators.whitening import Whitening, fitted_whitening
+from vpotjax.train.loop import Descent, descend
+from vpotjax.train.ridge import FOLDS, RidgeFit, fold_numbers, ridge
+from vpotjax.train.samples import Bucket
 
-REGULARISERS = tuple(10.0**k for k in np.arange(-14, 0.5, 1.0))
-FOLDS = 5
+BUCKETS = 3  # sizes of molecules for which programs are made
+Report = Callable[[dict[str, Any]], None]
 
 
-def property_features(molecules: Sequence[Molecule], config: PropertyConfig) -> dict[Irrep, np.ndarray]:
-    """`molecule_features` of many molecules, by irrep (nbatch, kinds, matrices, channels, 2λ+1)."""
-    shaped: dict[Irrep, Any] = {}
-    compute = jax.jit(lambda batch: jax.lax.map(lambda one: molecule_features(one, config), batch))
-    for group, shape in buckets(molecules, {"potential": config.potential_basis}, count=3):
-        batch = config.batch([molecules[i] for i in group], shape)
-        for irrep, x in compute(jax.tree.map(jnp.asarray, batch)).items():
-            shaped.setdefault(irrep, np.zeros((len(molecules), *x.shape[1:]), x.dtype))[group] = x
-    return shaped
+def property_features(molecules: Sequence[Molecule], settings: PropertySettings) -> dict[Irrep, np.ndarray]:
+    """Features summed over the pairs of each kind, by irrep of the target (molecules, kinds, channels, 2λ+1).
+
+    Zero where no weight may be: odd channels of kinds of one element, and the constant, for which the composition
+    stands. Pair features of one molecule at a time are in memory.
+    """
+    species = len(settings.species)
+    every = settings.representation.channels(irrep for irrep, _ in settings.outputs)
+    masks = {i: weight_masks(species, every[i][0], sum(every[i]), (1, 0)) for i, _ in settings.outputs}
+    if SCALAR in masks:
+        masks[SCALAR][:, every[SCALAR][0] - 1] = False
+
+    def sums(molecule: Batch) -> dict[Irrep, jax.Array]:
+        features = settings.features(molecule)
+        member = jax.nn.one_hot(features.kinds, kind_count(species), dtype=features.values[SCALAR].dtype)
+        return {i: jnp.einsum("pk,pcm->kcm", member, features.values[i]) * mask for i, mask in masks.items()}
+
+    result: dict[Irrep, np.ndarray] = {}
+    for rows, values in _over_buckets(molecules, settings, sums):
+        for irrep, x in values.items():
+            result.setdefault(irrep, np.zeros((len(molecules), *x.shape[1:]), x.dtype))[rows] = x
+    return result
+
+
+def _over_buckets(
+    molecules: Sequence[Molecule], settings: PropertySettings, function: Callable[[Batch], Any]
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Places of molecules of similar size, and `function` of each of them as NumPy arrays."""
+    compute = jax.jit(lambda batch: jax.lax.map(function, batch))
+    for rows, shape in buckets(molecules, settings.bases, BUCKETS):
+        batch = settings.batch([molecules[i] for i in rows], shape)
+        yield rows, jax.tree.map(np.asarray, compute(jax.tree.map(jnp.asarray, batch)))
 
 
 def fit_property(
     molecules: Sequence[Molecule],
     labels: np.ndarray,
-    config: PropertyConfig,
+    settings: PropertySettings,
     *,
     features: dict[Irrep, np.ndarray] | None = None,
     groups: np.ndarray | None = None,
-    settings: DescentConfig | None = None,
-    report: Callable[[dict[str, Any]], None] = lambda row: None,
+    descent: Descent | None = None,
+    report: Report = lambda row: None,
 ) -> PropertyModel:
-    """Ridge regression of a property, and where `config.gated` a gated correction of what it leaves.
+    """Ridge regression of a property, and a network's correction of what it leaves where `settings` have a network.
 
-    Features are divided by the root mean square of their kind of pair and matrix over the molecules, so that one
-    regulariser serves all powers. Scalars first lose the part that is linear in the composition, as do their features:
-    the only constants that symmetry allows.
+    Scalars first lose the part that is linear in the composition, as do their features: the only constants that
+    symmetry allows. See `fit_sums`.
 
     The correction is trained on the residuals of the cross-validation, for those of the fit itself are smaller than
     the ones of new molecules. One fold is held out, and the weights where its error is least are kept; where none are
@@ -67,48 +88,122 @@ def fit_property(
     Args:
         molecules: of the training set.
         labels: energies (n,), dipoles (n, 3) or polarizabilities (n, 3, 3), see `PROPERTIES`.
-        config: of the model.
+        settings: of the model.
         features: from `property_features` of the same molecules, to save time; default: made here.
         groups: (n,) molecules with the same number stay in one fold of the cross-validation; default: all apart.
-        settings: of the training of the correction; default: those of `DescentConfig`.
-        report: called after every chunk of it with the step, the mean training loss and the validation loss, of the
-            fold that is held out; each is relative to the mean square without a correction.
+        descent: how the correction is trained; default: `Descent()`.
+        report: is told a row of metrics after every evaluation of it; losses are relative to the mean square of all
+            residuals, and the validation loss is that of the fold that is held out.
+
+    Returns:
+        A model whose `scale` is the root mean square of those residuals, the error to expect of a linear model.
 
     Raises:
-        InputError: labels of the wrong shape, or as many as there are no molecules for; groups of another number, or
-            too few; settings for a linear model.
-        FloatingPointError: the loss of the correction is not finite.
+        InputError: labels of the wrong shape or number, groups of another number or too few, `descent` for a linear
+            model, or more gradients that are not finite than it tolerates.
     """
-    targets = to_irreps(labels, config.target)
-    if len(labels) != len(molecules) or len(molecules) < FOLDS:
-        raise InputError(f"there are {len(labels)} labels for {len(molecules)} molecules; give one each, at least 5.")
-    if settings is not None and not config.gated:
-        raise InputError("settings are given, but config.gated is 0: there is no correction to train; leave them out.")
-    groups = np.arange(len(molecules)) if groups is None else np.asarray(groups)
-    if groups.shape != (len(molecules),) or len(np.unique(groups)) < FOLDS:
+    targets, species = to_irreps(labels, settings.target), settings.species
+    folds = _folds(molecules, labels, groups)
+    without = settings.network.module(settings.outputs, len(species)) is None
+    if descent is not None and without:
+        raise InputError("descent is given, but settings.network is linear and has nothing to train; leave it out.")
+    features = property_features(molecules, settings) if features is None else features
+    constants = {SCALAR: np.stack([np.asarray(composition(m.numbers, species), float) for m in molecules])}
+    fits = {}
+    for irrep, y in targets.items():
+        matrices = channel_matrices(settings.representation, irrep)
+        fits[irrep] = fit_sums(features[irrep], y, matrices, folds, constants.get(irrep))
+    per_atom = fits[SCALAR].constants[:, 0] if SCALAR in fits else np.zeros(len(species))
+    residuals = {irrep: fit.residuals for irrep, fit in fits.items()}
+    size = np.sqrt(np.mean([np.mean(y**2) for y in residuals.values()]))
+    weights = LinearMap({irrep: fit.weights[..., None] for irrep, fit in fits.items()})
+    model = PropertyModel(settings, None, weights, per_atom, np.asarray(size), None)
+    if without or not size:
+        return model
+    return _with_correction(model, molecules, residuals, folds == 0, descent or Descent(), report)
+
+
+def _folds(molecules: Sequence[Molecule], labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    count = len(molecules)
+    if len(labels) != count or count < FOLDS:
+        raise InputError(f"there are {len(labels)} labels for {count} molecules; give one each, at least {FOLDS}.")
+    groups = np.arange(count) if groups is None else np.asarray(groups)
+    if groups.shape != (count,) or len(np.unique(groups)) < FOLDS:
         raise InputError(
             f"groups have shape {groups.shape} and {len(np.unique(groups))} different numbers; give one for each of "
-            f"the {len(molecules)} molecules, and at least {FOLDS} different ones."
+            f"the {count} molecules, and at least {FOLDS} different ones."
         )
-    features = property_features(molecules, config) if features is None else features
-    folds = fold_numbers(groups)
-    per_atom = np.zeros(len(config.species))
-    atoms = np.stack([composition(m.numbers, config.species) for m in molecules])
-    weights, regularisers, residuals = {}, {}, {}
-    for irrep, y in targets.items():
-        constant = atoms if irrep == Irrep(0, 1) else None
-        x = features[irrep]
-        inverse = inverse_scale(x)[:, :, None]
-        flat = (x * inverse[None, ..., None]).reshape(len(x), -1, x.shape[-1]).astype(float)
-        fit = ridge(flat, y, folds, constant)
-        weights[irrep] = fit.weights.reshape(x.shape[1:4]) * inverse
-        regularisers[irrep], residuals[irrep] = fit.regulariser, fit.residuals
-        if constant is not None:
-            per_atom = fit.constants
-    model = PropertyModel(config, weights, per_atom, regularisers)
-    if not config.gated:
-        return model
-    return _with_correction(model, molecules, residuals, folds == 0, settings or DescentConfig(), report)
+    return fold_numbers(groups)
+
+
+def channel_matrices(representation: Representation, irrep: Irrep) -> np.ndarray:
+    """(channels,) number of the matrix that each channel of an irrep comes from; the constant has one of its own."""
+    count, constant = representation.matrix_count, irrep == SCALAR
+    even, odd = representation.channels([irrep])[irrep]
+    blocks = [np.repeat(np.arange(count), n // count) for n in (even - constant, odd)]
+    return np.concatenate([blocks[0], np.full(int(constant), count), blocks[1]])
+
+
+def fit_sums(
+    x: np.ndarray, y: np.ndarray, matrices: np.ndarray, folds: np.ndarray, constants: np.ndarray | None = None
+) -> RidgeFit:
+    """Ridge regression of y_m = Σ_kc w_kc x_kcm + constants.
+
+    Features are divided by the root mean square of their kind and matrix over the molecules, so that one regulariser
+    serves all powers; where symmetry leaves rounding only, such as for the quadrupole of an overlap on one atom, the
+    weight is zero. The normalisation is in the weights.
+
+    Args:
+        x: sums over pairs, (n, kinds, channels, 2λ+1).
+        y: targets, (n, 2λ+1).
+        matrices: see `channel_matrices`.
+        folds: (n,) of the cross-validation.
+        constants: columns that are fitted without penalty, (n, columns); scalars only.
+
+    Returns:
+        Weights (kinds, channels), constants (columns, 1), and residuals (n, 2λ+1).
+    """
+    squares = np.einsum("nkcm,nkcm->kc", x, x, dtype=float) / (x.shape[0] * x.shape[3])
+    member = (matrices[:, None] == np.unique(matrices)).astype(float)
+    size = np.sqrt(squares @ member / member.sum(axis=0)) @ member.T  # of the channels' matrices
+    inverse = np.where(size > rounding(x.dtype) * size.max(axis=0), 1 / np.maximum(size, 1e-300), 0.0)
+    used = np.flatnonzero((inverse > 0) & (squares > 0))
+    rows = x.reshape(len(x), -1, x.shape[3])[:, used].astype(float) * inverse.ravel()[used, None]
+    rows = np.swapaxes(rows, 1, 2).reshape(-1, len(used))
+    fit = ridge(rows, y.reshape(-1, 1), np.repeat(folds, x.shape[3]), constants)
+    weights = np.zeros(inverse.size)
+    weights[used] = inverse.ravel()[used] * fit.weights[:, 0]
+    return fit._replace(weights=weights.reshape(inverse.shape), residuals=fit.residuals.reshape(y.shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Correction:
+    """`Trainable` of a property: what a network adds, by name of the irrep."""
+
+    settings: PropertySettings
+    scale: float
+
+    def initial(self, key: Any, content: NetworkInputs) -> Any:
+        module: Any = self.settings.network.module(self.settings.outputs, len(self.settings.species))
+        return module.init(key, content)
+
+    def output(self, params: Any, content: NetworkInputs) -> dict[str, jax.Array]:
+        added = summed_correction(self.settings, jnp.asarray(self.scale), params, content)
+        return {str(irrep): y for irrep, y in added.items()}
+
+    def predicted(self, output: Any, content: NetworkInputs, max_occupied: int | None) -> Any:
+        return output
+
+
+@dataclasses.dataclass(frozen=True)
+class _MeanSquare(Loss):
+    """Mean over irreps and their components of Δ², in units of `scale`²."""
+
+    scale: float
+
+    def __call__(self, predicted: Any, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        errors = [jnp.mean((predicted[name] - y) ** 2) for name, y in reference.values.items()]
+        return jnp.mean(jnp.stack(errors)) / self.scale**2
 
 
 def _with_correction(
@@ -116,122 +211,35 @@ def _with_correction(
     molecules: Sequence[Molecule],
     residuals: dict[Irrep, np.ndarray],
     held_out: np.ndarray,
-    settings: DescentConfig,
-    report: Callable[[dict[str, Any]], None],
+    descent: Descent,
+    report: Report,
 ) -> PropertyModel:
-    config = model.config
-    size = float(np.sqrt(np.mean([np.mean(y**2) for y in residuals.values()])))
-    if size == 0.0:
-        return model  # nothing is left to correct
-    batch = config.batch(molecules)
-    features, kinds = map_arrays(lambda one: pair_features(one, config), batch)
-    count = matrix_count(config.inputs, config.power_order)
-    statistics = feature_statistics(
-        {i: x[~held_out] for i, x in features.items()}, kinds[~held_out], config.species, count
-    )
-    features = map_arrays(lambda one, s: network_inputs(one[0], one[1], s, config), (features, kinds), statistics)
-    targets = {irrep: np.asarray(y / size, config.precision) for irrep, y in residuals.items()}
-    network = property_network(config)
-
-    def loss(params: Any, batch: Any) -> jax.Array:
-        def one(x: Any, pairs: Array, y: Any) -> jax.Array:
-            correction = network.apply(params, x, pairs)
-            return sum((jnp.mean((correction[i] - y[i]) ** 2) for i in y), start=jnp.zeros(())) / len(y)
-
-        return jnp.mean(jax.vmap(one)(*batch))
-
-    samples = (features, kinds, targets)
-    inputs, check = (jax.tree.map(lambda x, c=c: jnp.asarray(x[c]), samples) for c in (~held_out, held_out))
-    params = jax.jit(network.init)(jax.random.key(settings.seed), jax.tree.map(lambda x: x[0], inputs[0]), kinds[0])
-    error = jax.jit(loss)
-    without, training_without = float(error(params, check)), float(error(params, inputs))  # gates are zero at first
-    best: tuple[float, Any] = (without, None)
-
-    def tell(step: int, value: float, now: Any) -> None:
-        nonlocal best
-        held = float(error(now, check))
-        best = min(best, (held, now), key=lambda pair: pair[0])
-        report({"step": step, "training_loss": value / training_without, "validation_loss": held / without})
-
-    descent(loss, settings)(params, inputs, tell, "the gated correction")
-    if best[1] is None:
+    """The model with a network where the molecules that are held out are better with it, else the same."""
+    size, programs = float(model.scale), {}
+    samples, whitening = _samples(molecules, model.settings, residuals, held_out)
+    train, check = ([b[chosen[rows]] for rows, b in samples] for chosen in (~held_out, held_out))
+    result = descend(_Correction(model.settings, size), train, check, _MeanSquare(size), descent, report, programs)
+    errors = [programs["check"](result.params, b.content, b.reference, b.max_occupied) for b in check if len(b)]
+    before = np.mean([np.mean(y[held_out] ** 2) for y in residuals.values()]) / size**2
+    if not np.concatenate(errors).mean() < before:
         return model
-    return dataclasses.replace(model, params=with_scale(best[1], size), statistics=statistics)
+    params = jax.tree.map(np.asarray, result.params)
+    return dataclasses.replace(model, whitening=whitening, params=params)
 
 
-def inverse_scale(x: np.ndarray) -> np.ndarray:
-    """One over the root mean square of features (n, kinds, matrices, channels, 2λ+1), (kinds, matrices).
-
-    Zero where symmetry leaves rounding only, such as for the quadrupole of an overlap on one atom.
-    """
-    scale = np.sqrt(np.mean(x**2, axis=(0, 3, 4)))
-    real = scale > rounding(x.dtype) * scale.max(axis=0)
-    return np.where(real, 1 / np.where(real, scale, 1.0), 0.0)
-
-
-def fold_numbers(groups: np.ndarray) -> np.ndarray:
-    """(n,) the fold of each sample; groups are dealt out in the order of a fixed random permutation."""
-    _, index = np.unique(groups, return_inverse=True)
-    order = np.random.default_rng(0).permutation(index.max() + 1)
-    return order[index] % FOLDS
-
-
-class RidgeFit(NamedTuple):
-    """Of y_m = Σ_k w_k x_km + constants.
-
-    Attributes:
-        weights: w, (channels,).
-        constants: the coefficients of the constants, (columns,).
-        regulariser: the chosen λ, ().
-        residuals: what the fits of the cross-validation leave of the samples that they do not see, (n, 2λ+1).
-    """
-
-    weights: np.ndarray
-    constants: np.ndarray
-    regulariser: np.ndarray
-    residuals: np.ndarray
-
-
-def ridge(x: np.ndarray, y: np.ndarray, folds: np.ndarray, constants: np.ndarray | None = None) -> RidgeFit:
-    """w of y_m = Σ_k w_k x_km + constants, the penalty λ‖w‖² relative to the mean of ‖x‖², λ by cross-validation.
-
-    Args:
-        x: features, (n, channels, 2λ+1).
-        y: targets, (n, 2λ+1).
-        folds: (n,) see `fold_numbers`.
-        constants: columns that are fitted without penalty, (n, columns); scalars only.
-    """
-    channels, rows = x.shape[1], x.shape[0] * x.shape[2]
-    if channels > rows:  # the solution lies in the space of the rows: rotate into it
-        basis, _ = np.linalg.qr(np.swapaxes(x, 1, 2).reshape(rows, channels).T)
-        fit = ridge(np.einsum("nkm,kr->nrm", x, basis, optimize=True), y, folds, constants)
-        return fit._replace(weights=basis @ fit.weights)
-    residuals = np.zeros((len(REGULARISERS), *y.shape))
-    for fold in range(FOLDS):
-        kept, held = folds != fold, folds == fold
-        solutions = _solutions(x[kept], y[kept], None if constants is None else constants[kept])
-        for i, (w, c) in enumerate(solutions):
-            predicted = np.einsum("nkm,k->nm", x[held], w)
-            if constants is not None:
-                predicted += (constants[held] @ c)[:, None]
-            residuals[i, held] = y[held] - predicted
-    best = int(np.sum(residuals**2, axis=(1, 2)).argmin())
-    w, c = _solutions(x, y, constants)[best]
-    return RidgeFit(w, c, np.asarray(REGULARISERS[best]), residuals[best])
-
-
-def _solutions(x: np.ndarray, y: np.ndarray, constants: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(w, c) for every regulariser, from one singular value decomposition."""
-    rows = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1])
-    right = y.reshape(-1)
-    constants = np.zeros((len(rows), 0)) if constants is None else constants
-    inverse = np.linalg.pinv(constants, rcond=1e-10)  # columns may be proportional, as with one composition
-    in_rows, in_right = inverse @ rows, inverse @ right
-    rows, right = rows - constants @ in_rows, right - constants @ in_right
-    u, s, vt = np.linalg.svd(rows, full_matrices=False)
-    projected, size = u.T @ right, float(np.sum(s**2))
-    results = []
-    for regulariser in REGULARISERS:
-        w = vt.T @ (s / (s**2 + regulariser * size) * projected)
-        results.append((w, in_right - in_rows @ w))
-    return results
+def _samples(
+    molecules: Sequence[Molecule], settings: PropertySettings, residuals: dict[Irrep, np.ndarray], held_out: np.ndarray
+) -> tuple[list[tuple[np.ndarray, Bucket]], Whitening]:
+    """Network inputs and targets of groups, each with its places; and the whitening of what is not held out."""
+    groups = list(_over_buckets(molecules, settings, settings.features))
+    seen = [jax.tree.map(lambda x, r=rows: x[~held_out[r]], x) for rows, x in groups if not held_out[rows].all()]
+    whitening = fitted_whitening(seen, len(settings.species), settings.representation.matrix_count)
+    samples = []
+    for rows, features in groups:
+        inputs = map_arrays(lambda one, w: w(one, settings.precision), features, whitening)
+        own = [molecules[i] for i in rows]
+        values: dict[str, Array] = {str(irrep): y[rows] for irrep, y in residuals.items()}
+        natm = np.array([m.natm for m in own])
+        reference = Reference(values, np.zeros((len(own), 0), bool), natm, np.zeros_like(natm))
+        samples.append((rows, Bucket(tuple(m.formula for m in own), inputs, reference, None, 0)))
+    return samples, whitening

@@ -1,90 +1,79 @@
-"""What a run shows: the table of errors and the parity plots."""
+"""What a run shows: the table of errors, the parity plots, and predictions as text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vpotjax.losses import Targets
-from vpotjax.metrics import ObservableErrors
-from vpotjax.model import Observables
-from vpotjax.molecule import Molecule
-from vpotjax.train.data import TrainingArrays
+from vpotjax.electronic.observables import DERIVED, OBSERVABLES
+from vpotjax.train.evaluate import Evaluation
+from vpotjax.train.predict import MoleculePrediction
 from vpotjax.units import EBOHR_TO_DEBYE, HARTREE_TO_EV
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
 
-COLUMNS = {
-    "mo_energies": "ε (eV)",
-    "occupied": "ε occ. (eV)",
-    "gap": "gap (eV)",
-    "dipole": "μ (a.u.)",
-    "polarizability": "α (a.u.)",
-}
 
+def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | str]]:
+    """One row per model: each error in its unit of the table, and its fraction of that of the first model.
 
-def error_rows(errors: Mapping[str, ObservableErrors], baseline: str) -> list[dict[str, float | str]]:
-    """One row per model: each error, and its fraction of that of `baseline`."""
-    base = asdict(errors[baseline])
-    return [
-        {
-            "model": name,
-            **asdict(values),
-            **{f"{key}_fraction": value / (base[key] or float("nan")) for key, value in asdict(values).items()},
-        }
-        for name, values in errors.items()
-    ]
+    The error is the customary one, see `ErrorSummary.customary`; "_rms" is the root mean square of ‖Δ‖/natm, "_spread"
+    the mean of the ensemble's ‖standard deviation‖/natm.
+    """
+    rows: list[dict[str, float | str]] = []
+    first = next(iter(evaluations.values())).summary
+    for model, evaluation in evaluations.items():
+        row: dict[str, float | str] = {"model": model}
+        for name, summary in evaluation.summary.items():
+            own = summary.customary(OBSERVABLES[name])
+            row[name] = own
+            row[f"{name}_fraction"] = own / (first[name].customary(OBSERVABLES[name]) or float("nan"))
+            row[f"{name}_rms"] = summary.rms_norm
+            row[f"{name}_spread"] = float(np.mean(evaluation.spreads.get(name, np.array([np.nan]))))
+        rows.append(row)
+    return rows
 
 
 def error_table(rows: list[dict[str, float | str]], title: str) -> Table:
-    """A rich table; below each error its fraction of the first row's."""
+    """A rich table; beside each error its fraction of the first row's."""
     from rich.table import Table
 
-    table = Table(title=title, caption="mean absolute ε and gap; mean ‖Δ‖/natm of μ and uncoupled α")
+    names = [name for name in OBSERVABLES if name in rows[0]]
+    table = Table(title=title, caption="mean absolute errors of ε and gap; mean ‖Δ‖/natm of the others; α is uncoupled")
     table.add_column("model")
-    for label in COLUMNS.values():
-        table.add_column(label, justify="right")
+    for name in names:
+        observable = OBSERVABLES[name]
+        unit = f" ({observable.unit})" if observable.unit else ""
+        table.add_column(observable.symbol + unit, justify="right")
     for row in rows:
-        cells = [f"{float(row[key]):.3g}  ({float(row[key + '_fraction']):.2f})" for key in COLUMNS]
+        cells = [f"{float(row[key]):.3g}  ({float(row[key + '_fraction']):.2f})" for key in names]
         table.add_row(str(row["model"]), *cells)
     return table
 
 
-def parity_plots(folder: Path, arrays: TrainingArrays, predicted: Observables) -> list[Path]:
-    """PNG files of prediction and small basis against the reference, for ε, μ and α."""
+def parity_plots(folder: Path, evaluations: Mapping[str, Evaluation]) -> list[Path]:
+    """PNG files of predictions of the first and of the last model against the reference, one for each observable."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    mask = np.asarray(arrays.targets.level_mask)
-    axis_labels = {
-        "mo_energies": ("orbital energy", "eV", HARTREE_TO_EV),
-        "dipole": ("dipole component", "e·bohr", 1.0),
-        "polarizability": ("uncoupled polarizability component", "bohr³", 1.0),
-    }
+    models = list(evaluations)
+    shown = {name: evaluations[name].pairs for name in dict.fromkeys((models[0], models[-1]))}
     files = []
-    for key, (label, unit, factor) in axis_labels.items():
+    for key in shown[models[-1]]:
+        if key in DERIVED:
+            continue
+        observable = OBSERVABLES[key]
         figure, axes = plt.subplots(figsize=(4.5, 4.5), layout="constrained")
-        chosen = mask if key == "mo_energies" else ...
-        reference = np.asarray(getattr(arrays.targets, key))[chosen].ravel() * factor
-        series: dict[str, Observables | Targets] = {"small basis": arrays.small, "trained model": predicted}
-        for (name, values), colour in zip(series.items(), ("0.65", "tab:blue"), strict=True):
-            axes.scatter(
-                reference,
-                np.asarray(getattr(values, key))[chosen].ravel() * factor,
-                s=6,
-                c=colour,
-                label=name,
-                linewidths=0,
-            )
-        _decorate(axes, reference, f"{label} ({unit})")
+        for (name, pairs), colour in zip(shown.items(), ("0.65", "tab:blue"), strict=False):
+            values, reference = (x * observable.factor for x in pairs[key])
+            axes.scatter(reference, values, s=6, c=colour, label=name, linewidths=0)
+        _decorate(axes, shown[models[-1]][key][1] * observable.factor, f"{observable.symbol} ({observable.unit})")
         files.append(folder / f"parity_{key}.png")
         figure.savefig(files[-1], dpi=150)
         plt.close(figure)
@@ -99,36 +88,47 @@ def _decorate(axes: Axes, reference: np.ndarray, label: str) -> None:
     axes.legend(frameon=False)
 
 
-def prediction_text(molecule: Molecule, nelec: int, predicted: Observables) -> str:
-    """ε around the gap, μ and α of one molecule, to print; what cannot be given is named with the reason.
+def prediction_text(prediction: MoleculePrediction, nelec: int) -> str:
+    """ε around the gap, μ and α of one molecule, each with its spread, to print; what cannot be given has a reason.
 
     Args:
-        molecule: that was predicted.
+        prediction: of the molecule.
         nelec: electrons that the model's basis holds.
-        predicted: of that molecule, without batch axis.
     """
-    energies = np.asarray(predicted.mo_energies)
-    energies = energies[~np.isposinf(energies)]  # without padding
-    nocc = nelec // 2
-    lines = [f"{molecule.formula}: {molecule.natm} atoms, charge {molecule.charge}, {nocc} occupied orbitals"]
+    molecule, values = prediction.molecule, prediction.values
+    energies, nocc = values["mo_energies"], nelec // 2
+    lines = [
+        f"{prediction.name}: {molecule.formula}, {molecule.natm} atoms, charge {molecule.charge}, "
+        f"{nocc} occupied orbitals"
+    ]
     if not np.isfinite(energies).all():
-        return "\n".join(
-            [*lines, "  no prediction: the Fock matrix is not finite, so the model cannot describe this one"]
-        )
+        lines.append("  no prediction: the Fock matrix is not finite, so the model cannot describe this one")
+        return "\n".join([*lines, *(f"  WARNING: {w}" for w in prediction.warnings)])
+    spread = prediction.spreads.get("mo_energies")
     lines.append("  orbital energies (eV)")
     for i in range(max(0, nocc - 4), min(len(energies), nocc + 4)):
         name, offset = ("HOMO", i - nocc + 1) if i < nocc else ("LUMO", i - nocc)
-        lines.append(f"    {name}{f'{offset:+d}' if offset else '':4s} {energies[i] * HARTREE_TO_EV:10.3f}")
-    gap = float(predicted.homo_lumo_gap)
+        own = "" if spread is None else f" ± {spread[i] * HARTREE_TO_EV:.3f}"
+        lines.append(f"    {name}{f'{offset:+d}' if offset else '':4s} {energies[i] * HARTREE_TO_EV:10.3f}{own}")
+    gap = float(values["homo_lumo_gap"])
     missing = "without electrons" if not nocc else "no virtual orbital in this basis"
-    lines.append(f"  no gap: {missing}" if np.isnan(gap) else f"  gap {gap * HARTREE_TO_EV:.3f} eV")
-    return "\n".join(
-        [*lines, *_response_lines(molecule, np.asarray(predicted.dipole), np.asarray(predicted.polarizability))]
-    )
+    own = _plus_minus(prediction, "homo_lumo_gap", HARTREE_TO_EV)
+    lines.append(f"  no gap: {missing}" if np.isnan(gap) else f"  gap {gap * HARTREE_TO_EV:.3f}{own} eV")
+    lines += _response_lines(prediction)
+    return "\n".join([*lines, *(f"  WARNING: {w}" for w in prediction.warnings)])
 
 
-def _response_lines(molecule: Molecule, dipole: np.ndarray, polarizability: np.ndarray) -> list[str]:
+def _plus_minus(prediction: MoleculePrediction, name: str, factor: float = 1.0) -> str:
+    """Of the form " ± spread", of vectors and matrices the norm; empty for a single network."""
+    if name not in prediction.spreads:
+        return ""
+    return f" ± {factor * float(np.linalg.norm(prediction.spreads[name])):.3g}"
+
+
+def _response_lines(prediction: MoleculePrediction) -> list[str]:
     """Dipole and polarizability; the dipole of an ion depends on the origin, so that is moved and named."""
+    molecule, dipole = prediction.molecule, prediction.values["dipole"]
+    polarizability = prediction.values["polarizability"]
     if np.isnan(dipole).any():
         return ["  dipole and polarizability: undefined, HOMO and LUMO have the same energy"]
     about = ""
@@ -138,9 +138,11 @@ def _response_lines(molecule: Molecule, dipole: np.ndarray, polarizability: np.n
         dipole = dipole - molecule.charge * centre
         about = " about the centre of nuclear charge"
     norm = float(np.linalg.norm(dipole))
+    own = _plus_minus(prediction, "dipole")
     return [
-        f"  dipole{about} (e·bohr) {_numbers(dipole)}, norm {norm:.4f} = {norm * EBOHR_TO_DEBYE:.4f} debye",
-        f"  uncoupled polarizability (bohr³), isotropic {np.trace(polarizability) / 3:.3f}",
+        f"  dipole{about} (e·bohr) {_numbers(dipole)}, norm {norm:.4f}{own} = {norm * EBOHR_TO_DEBYE:.4f} debye",
+        f"  uncoupled polarizability (bohr³), isotropic {np.trace(polarizability) / 3:.3f}"
+        f"{_plus_minus(prediction, 'polarizability')}",
         *(f"    {_numbers(row)}" for row in polarizability),
     ]
 

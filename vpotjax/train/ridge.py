@@ -1,60 +1,142 @@
-"""Closed-form fit of the linear part of the network to Fock matrices."""
+"""Ridge regression in closed form; the regulariser is chosen by molecules that a fit does not see."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from vpotjax.operators.blocks import Coupled
+REGULARISERS = tuple(10.0**k for k in range(-14, 1))
+"""λ of the penalty λ ‖X‖² ‖W‖²."""
+FOLDS = 5
 
-REGULARISERS = tuple(10.0**k for k in range(-8, 1))
+
+class RidgeFit(NamedTuple):
+    """Of y = x W + constants · C.
+
+    Attributes:
+        weights: W, (channels, outputs).
+        constants: C, (columns, outputs).
+        regulariser: the chosen λ.
+        residuals: what fits leave of the rows that they do not see, (rows, outputs); 0 for rows that all of them see.
+    """
+
+    weights: np.ndarray
+    constants: np.ndarray
+    regulariser: float
+    residuals: np.ndarray
 
 
-def ridge_weights(
-    x: Coupled, y: Coupled, kinds: np.ndarray, kind_count: int, validation: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """W of F_c = Σ_k W_kc x_k for every kind of pair and irrep, by least squares with a penalty λ n ‖W‖².
-
-    λ is chosen per irrep by the error on the samples of `validation`; the final fit uses the others, as the choice did.
+def solutions(x: np.ndarray, y: np.ndarray, constants: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(W, C) for every regulariser, from one decomposition.
 
     Args:
-        x: normalised features by irrep, (nbatch, natm, natm, channels, 2λ+1).
-        y: coupled blocks of the target, (nbatch, natm, natm, channels, 2λ+1).
-        kinds: (nbatch, natm, natm).
-        kind_count: number of kinds.
-        validation: (nbatch,) True for samples that choose λ.
+        x: (rows, channels).
+        y: (rows, outputs).
+        constants: columns that are fitted without a penalty, (rows, columns).
+    """
+    columns = np.zeros((len(x), 0)) if constants is None else constants
+    inverse = np.linalg.pinv(columns, rcond=1e-10)  # columns may be proportional, as with one composition
+    in_x, in_y = inverse @ x, inverse @ y
+    x, y = x - columns @ in_x, y - columns @ in_y
+    size = float(np.sum(x**2)) or 1.0
+    if len(x) > 4 * x.shape[1]:
+        squares, vectors = np.linalg.eigh(x.T @ x)
+        squares, projected = np.maximum(squares, 0.0), vectors.T @ (x.T @ y)
+    else:
+        u, s, vt = np.linalg.svd(x, full_matrices=False)
+        squares, vectors, projected = s**2, vt.T, s[:, None] * (u.T @ y)
+    weights = [vectors @ (projected / (squares + r * size)[:, None]) for r in REGULARISERS]
+    return [(w, in_y - in_x @ w) for w in weights]
+
+
+def held_out_residuals(
+    x: np.ndarray, y: np.ndarray, folds: np.ndarray, constants: np.ndarray | None = None
+) -> np.ndarray:
+    """(regularisers, rows, outputs) y − prediction of rows by the fit without their fold.
+
+    Args:
+        x, y, constants: see `solutions`.
+        folds: (rows,) numbers; rows of fold −1 are in every fit and not predicted, so that one held-out set is the
+            fold 0 beside −1.
+    """
+    residuals = np.zeros((len(REGULARISERS), *y.shape))
+    for fold in np.unique(folds[folds >= 0]):
+        kept, held = folds != fold, folds == fold
+        fits = solutions(x[kept], y[kept], None if constants is None else constants[kept])
+        for i, (weights, coefficients) in enumerate(fits):
+            residuals[i, held] = y[held] - x[held] @ weights
+            if constants is not None:
+                residuals[i, held] -= constants[held] @ coefficients
+    return residuals
+
+
+def ridge(x: np.ndarray, y: np.ndarray, folds: np.ndarray, constants: np.ndarray | None = None) -> RidgeFit:
+    """The fit with the regulariser whose held-out residuals are least; `folds` as in `held_out_residuals`."""
+    residuals = held_out_residuals(x, y, folds, constants)
+    best = int(np.sum(residuals**2, axis=(1, 2)).argmin())
+    weights, coefficients = solutions(x, y, constants)[best]
+    return RidgeFit(weights, coefficients, REGULARISERS[best], residuals[best])
+
+
+class Moments(NamedTuple):
+    """What a fit needs of its rows: XᵀX, XᵀY, Σ Y², and their number times that of the outputs."""
+
+    gram: np.ndarray
+    cross: np.ndarray
+    square: np.ndarray
+    rows: int
+
+    @staticmethod
+    def empty(x: np.ndarray, y: np.ndarray) -> Moments:
+        """Of no rows, for channels like these."""
+        return Moments(np.zeros((x.shape[1],) * 2), np.zeros((x.shape[1], y.shape[1])), np.zeros(y.shape[1]), 0)
+
+    def add(self, x: np.ndarray, y: np.ndarray) -> Moments:
+        """With more rows."""
+        return Moments(
+            self.gram + x.T @ x, self.cross + x.T @ y, self.square + np.sum(y**2, axis=0), self.rows + len(x)
+        )
+
+    def part(self, channels: np.ndarray, outputs: np.ndarray) -> Moments:
+        """Of some channels and outputs."""
+        return Moments(
+            self.gram[np.ix_(channels, channels)],
+            self.cross[np.ix_(channels, outputs)],
+            self.square[outputs],
+            self.rows,
+        )
+
+    def error(self, weights: np.ndarray) -> float:
+        """‖Y − X W‖²."""
+        linear, quadratic = np.sum(self.cross * weights), np.sum(weights * (self.gram @ weights))
+        return max(float(self.square.sum() - 2 * linear + quadratic), 0.0)
+
+
+def joint_ridge(sets: Sequence[Sequence[Moments]]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Weights of several fits that share one regulariser, chosen by rows that they do not see.
+
+    Args:
+        sets: of each fit the moments of its rows, and of the others.
 
     Returns:
-        weights by parameter name, (kinds, channels of x, channels of y), and the chosen λ by irrep.
+        weights of each, and Σ error² of the others with their number.
     """
-    held_out = np.broadcast_to(validation[:, None, None], kinds.shape)
-    weights, chosen = {}, {}
-    for irrep in y:
-        features, targets = np.asarray(x[irrep]), np.asarray(y[irrep])
-        errors = np.zeros(len(REGULARISERS))
-        candidates = np.zeros((len(REGULARISERS), kind_count, features.shape[-2], targets.shape[-2]))
-        for kind in range(kind_count):
-            fit = _rows(features, targets, (kinds == kind) & ~held_out)
-            check = _rows(features, targets, (kinds == kind) & held_out)
-            for i, solution in enumerate(_solutions(*fit)):
-                candidates[i, kind] = solution
-                errors[i] += np.sum((check[0] @ solution - check[1]) ** 2)
-        best = int(errors.argmin())
-        weights[f"linear_{irrep}"], chosen[str(irrep)] = candidates[best], REGULARISERS[best]
-    return weights, chosen
+    candidates, errors = [], np.zeros(len(REGULARISERS))
+    for seen, unseen in sets:
+        values, vectors = np.linalg.eigh(seen.gram)
+        values, projected = np.maximum(values, 0.0), vectors.T @ seen.cross
+        size = float(np.trace(seen.gram)) or 1.0
+        candidates.append([vectors @ (projected / (values + r * size)[:, None]) for r in REGULARISERS])
+        errors += [unseen.error(w) for w in candidates[-1]]
+    best = int(errors.argmin())
+    count = sum(unseen.rows * len(unseen.square) for _, unseen in sets)
+    return [weights[best] for weights in candidates], np.array([errors[best], count])
 
 
-def _rows(features: np.ndarray, targets: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(samples · components, channels) of both sides."""
-    x, y = (np.swapaxes(a[chosen], 1, 2) for a in (features, targets))
-    return x.reshape(-1, features.shape[-2]), y.reshape(-1, targets.shape[-2])
-
-
-def _solutions(x: np.ndarray, y: np.ndarray) -> Any:
-    """One (channels of x, channels of y) for each regulariser, from one eigendecomposition."""
-    if not len(x):
-        return [np.zeros((x.shape[1], y.shape[1]))] * len(REGULARISERS)
-    values, vectors = np.linalg.eigh(x.T @ x / len(x))
-    projected = vectors.T @ (x.T @ y) / len(x)
-    return [vectors @ (projected / (np.maximum(values, 0) + r)[:, None]) for r in REGULARISERS]
+def fold_numbers(groups: np.ndarray) -> np.ndarray:
+    """(n,) the fold of each sample; groups are dealt out in the order of a fixed random permutation."""
+    _, index = np.unique(groups, return_inverse=True)
+    order = np.random.default_rng(0).permutation(index.max() + 1)
+    return order[index] % FOLDS

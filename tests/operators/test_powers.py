@@ -9,13 +9,13 @@ import scipy.linalg
 from tests.molecules import central_difference, g2, pyscf_mole
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
-from vpotjax.integrals.nuclear_attraction import external_potential
 from vpotjax.integrals.overlap import overlap
-from vpotjax.operators.matrix_power import KINDS, potential_powers
+from vpotjax.operators.powers import KINDS, potential_powers
 
 ORDER = 4
 # Relative to the largest element: rounding, times the condition number of S (some 1e3) in "metric" and "lowdin".
 TOLERANCE = 1e-11
+jitted_powers = jax.jit(potential_powers, static_argnums=(2, 3))
 
 
 @pytest.fixture(scope="module", params=[("H2O", "def2-svp"), ("CH4", "sto-3g")], ids="/".join)
@@ -79,7 +79,7 @@ def test_padding_changes_nothing(matrices, kind):
         size = len(potential)
         return jnp.vdot(weights[:, :size, :size], powers), powers
 
-    derivative = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
+    derivative = jax.jit(jax.value_and_grad(value, argnums=(0, 1), has_aux=True))
     (_, expected), gradients = derivative(*map(jnp.asarray, matrices), None)
     (_, powers), padded_gradients = derivative(*padded, mask)
     assert_close(powers[:, :n, :n], expected)
@@ -98,22 +98,23 @@ def test_gradient_in_both_matrices(matrices, kind):
     weights, (dv, ds) = rng.standard_normal((ORDER, *matrices[0].shape)), rng.standard_normal((2, *matrices[0].shape))
     dv, ds = dv + dv.T, 1e-3 * (ds + ds.T)  # small against the least eigenvalue of S
 
-    weights /= np.abs(potential_powers(*matrices, ORDER, kind)).max(axis=(1, 2), keepdims=True)
+    weights /= np.abs(jitted_powers(*matrices, ORDER, kind)).max(axis=(1, 2), keepdims=True)
 
     @jax.jit
     def along(t):
         return jnp.vdot(weights, potential_powers(matrices[0] + t * dv, matrices[1] + t * ds, ORDER, kind))
 
-    exact = jax.grad(along)(0.0)
+    exact = jax.jit(jax.grad(along))(0.0)
     assert abs(exact) > 1e-3
-    np.testing.assert_allclose(jax.jvp(along, (0.0,), (1.0,))[1], exact, rtol=1e-9)  # reverse = forward: rounding
+    forward = jax.jit(lambda t: jax.jvp(along, (t,), (1.0,))[1])(0.0)
+    np.testing.assert_allclose(forward, exact, rtol=1e-9)  # reverse = forward: rounding
     np.testing.assert_allclose(central_difference(along), exact, rtol=1e-6)  # step⁴ and rounding over step
 
 
 def test_position_gradient_of_methane():
     molecule = g2("CH4")  # S has two triple eigenvalues
     basis, positions = load_basis("sto-3g", molecule.numbers), jnp.asarray(molecule.positions)
-    metric = pyscf_mole(molecule, "sto-3g").intor("int1e_ovlp")
+    potential, metric = (pyscf_mole(molecule, "sto-3g").intor(name) for name in ("int1e_nuc", "int1e_ovlp"))
     assert np.sum(np.diff(np.linalg.eigvalsh(metric)) < 1e-6) >= 2
     rng = np.random.default_rng(2)
     weights, direction = rng.standard_normal((3, *metric.shape)), rng.standard_normal(positions.shape)
@@ -121,8 +122,7 @@ def test_position_gradient_of_methane():
     @jax.jit
     @jax.value_and_grad
     def along(t):
-        at = positions + t * direction
-        powers = potential_powers(external_potential(basis, at), overlap(basis, at), 3, "lowdin")
+        powers = potential_powers(potential, overlap(basis, positions + t * direction), 3, "lowdin")
         return jnp.vdot(weights / jnp.array([1.0, 10.0, 100.0])[:, None, None], powers)
 
     exact = along(0.0)[1]
@@ -139,7 +139,7 @@ def test_second_derivative_at_the_most_degenerate_overlap():
     first = jax.jit(
         jax.grad(lambda t: jnp.vdot(weights, potential_powers(potential, jnp.eye(6) + t * change, 2, "lowdin")))
     )
-    exact = jax.grad(first)(0.0)
+    exact = jax.jit(jax.grad(first))(0.0)
     assert abs(exact) > 0.01
     np.testing.assert_allclose(central_difference(first), exact, rtol=1e-7)  # step⁴ and rounding over step
 
@@ -147,9 +147,9 @@ def test_second_derivative_at_the_most_degenerate_overlap():
 def test_vmap_equals_loop(matrices):
     potential, metric = matrices
     potentials = np.stack([potential, 0.5 * potential])
-    batched = jax.vmap(lambda v: potential_powers(v, metric, 2, "lowdin"))(potentials)
+    batched = jax.jit(jax.vmap(lambda v: potential_powers(v, metric, 2, "lowdin")))(potentials)
     for power, v in zip(batched, potentials, strict=True):
-        assert_close(power, potential_powers(v, metric, 2, "lowdin"))
+        assert_close(power, jitted_powers(v, metric, 2, "lowdin"))
 
 
 def test_errors():

@@ -8,7 +8,7 @@ import pytest
 
 from tests.molecules import random_rotation
 from vpotjax.conventions import ao_transform, rotation_matrices
-from vpotjax.operators.angular import clebsch_gordan
+from vpotjax.operators.clebsch_gordan import clebsch_gordan
 
 PAIRS = list(itertools.product(range(4), repeat=2))
 TOLERANCE = 1e-12  # sums of at most 49 products of numbers up to 1

@@ -1,0 +1,126 @@
+"""Data of `benchmarks.qm7`: 850 labelled QM7 molecules, and labels made here of QM9 molecules and of chains.
+
+    python -m benchmarks.qm7_data          label what has no labels yet, one process on one thread; half an hour and
+    more
+
+Labels are those of the shared QM7 files: RKS B3LYP, STO-3G with F and S, def2-TZVP with density fitting and PySCF's
+grid level 1. Finished molecules are kept in runs/labels/transfer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.labels import LABELS, SHARED, frames
+from vpotjax.io.dataset import Dataset, Sample
+from vpotjax.molecule import Molecule
+from vpotjax.units import ANGSTROM_TO_BOHR
+
+SMALL, LARGE = "sto-3g", "def2-tzvp"
+ATTRIBUTES = {"xc": "b3lyp", "small_basis": SMALL, "large_basis": LARGE, "ao_order": "pyscf"}
+TEST, VALIDATION, TRAIN = 60, 45, 700
+QM9_COUNT = 30
+ELEMENTS = {"H", "C", "N", "O"}
+CHAINS = (
+    "alkane_C06",
+    "acene_2",
+    "polyene_C08",
+    "omega_amino_acid_4",
+    "uracil",
+    "aminopolyenoic_3",
+    "acene_3",
+    "alkane_C12",
+    "polyene_C12",
+    "omega_amino_acid_8",
+    "acene_4",
+    "acene_5",
+    "polyene_C20",
+)
+"""Labelled for transfer, in the order of their cost."""
+
+
+def qm7_dataset(train: int = TRAIN) -> Dataset:
+    """Of the 850 molecules 60 at random (seed 0) as test, 45 as validation, and the first `train` of the rest."""
+    samples = [*_samples("cookbook_qm7_150"), *_samples("b3lyp_qm7_train")]
+    order = np.random.default_rng(0).permutation(len(samples))
+    names = ["test"] * TEST + ["validation"] * VALIDATION + ["train"] * train
+    chosen = [dataclasses.replace(samples[i], split=split) for i, split in zip(order, names, strict=False)]
+    return Dataset(chosen, ATTRIBUTES)
+
+
+def _samples(name: str) -> Iterator[Sample]:
+    with np.load(SHARED / f"{name}.npz") as file:
+        data = dict(file)
+    small, large, matrices = (np.cumsum([0, *n]) for n in (data["nao_sto3g"], data["nao_tzvp"], data["nao_sto3g"] ** 2))
+    for i, (start, natm) in enumerate(zip(data["offsets"], data["natoms"], strict=False)):
+        atoms, n = slice(start, start + natm), int(data["nao_sto3g"][i])
+        molecule = Molecule(data["Z"][atoms].astype(int), data["R"][atoms] * ANGSTROM_TO_BOHR)
+        own = {
+            "fock": data["fock_sto3g"][matrices[i] : matrices[i + 1]].reshape(n, n),
+            "overlap": data["overlap_sto3g"][matrices[i] : matrices[i + 1]].reshape(n, n),
+            "mo_energies": data["eps_sto3g"][small[i] : small[i + 1]],
+        }
+        labels = {SMALL: own, LARGE: {"mo_energies": data["eps_tzvp"][large[i] : large[i + 1]]}}
+        for basis, short in ((SMALL, "sto3g"), (LARGE, "tzvp")):
+            labels[basis] |= {"dipole": data[f"mu_{short}"][i]}
+            labels[basis] |= {"polarizability": data[f"alpha_uncoupled_{short}"][i]}
+        yield Sample(str(data["names"][i]) if "names" in data else f"cookbook_{i:03d}", "train", molecule, labels)
+
+
+def transfer_molecules() -> dict[str, Molecule]:
+    """By name: 30 QM9 molecules of H, C, N, O drawn at random (seed 0), and CHAINS."""
+    parsed = [f for f in frames(SHARED / "qm9_22k.extxyz.gz") if set(f[1]) <= ELEMENTS]
+    chosen = np.random.default_rng(0).permutation(len(parsed))[:QM9_COUNT]
+    chains = {fields["name"]: (symbols, places) for fields, symbols, places in frames(SHARED / "chains.extxyz.gz")}
+    result = {f"qm9_{i:02d}": _molecule(*parsed[k][1:]) for i, k in enumerate(chosen)}
+    return result | {name: _molecule(*chains[name]) for name in CHAINS}
+
+
+def _molecule(symbols: list[str], positions: np.ndarray) -> Molecule:
+    from ase.data import atomic_numbers
+
+    return Molecule(np.array([atomic_numbers[s] for s in symbols]), positions * ANGSTROM_TO_BOHR)
+
+
+def transfer_dataset() -> Dataset:
+    """What is labelled of `transfer_molecules`, all in the split "test"."""
+    samples = []
+    for name, molecule in transfer_molecules().items():
+        path = LABELS / "transfer" / f"{name}.npz"
+        if path.exists():
+            with np.load(path) as file:
+                flat = {key: file[key] for key in file}
+            labels: dict[str, dict[str, Any]] = {SMALL: {}, LARGE: {}}
+            for key, value in flat.items():
+                basis, quantity = key.split("/")
+                labels[basis][quantity] = value
+            samples.append(Sample(name, "test", molecule, labels))
+    return Dataset(samples, ATTRIBUTES)
+
+
+def make() -> None:
+    """Label what has no labels yet."""
+    from vpotjax.interop.pyscf import reference_labels
+
+    folder = LABELS / "transfer"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, molecule in transfer_molecules().items():
+        path = folder / f"{name}.npz"
+        if path.exists():
+            continue
+        small = reference_labels(molecule, SMALL, "b3lyp", matrices=True)
+        large = reference_labels(molecule, LARGE, "b3lyp", density_fit=True, grid_level=1)
+        labels = {f"{b}/{key}": x for b, own in ((SMALL, small), (LARGE, large)) for key, x in own.items()}
+        unfinished = path.with_suffix(".unfinished")
+        with unfinished.open("wb") as file:
+            np.savez(file, **labels)
+        unfinished.rename(path)
+        print(name, molecule.formula, flush=True)
+
+
+if __name__ == "__main__":
+    make()

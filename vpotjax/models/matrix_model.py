@@ -1,0 +1,257 @@
+"""The chain in one file: molecule → features → F (or P) → ε, P, μ, α.
+
+    F = F₀ + R [ linear(x) + s · network(w(x)) ] R
+
+with the baseline F₀, pair features x, their whitening w, the frame R (S^{1/2} for F), the linear map in closed form and
+the size s of the correction. Every function takes one molecule (an element of a `Batch`); `jax.vmap` and `jax.lax.map`
+give batches. What depends on the geometry alone is computed once per data set; inside `jax.grad` with respect to
+positions, call `geometry` inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vpotjax._checks import InputError
+from vpotjax._guards import flag
+from vpotjax._numerics import inverse_square_root, square_root, unit_padding
+from vpotjax._pytree import pytree, static_field
+from vpotjax._typing import Array
+from vpotjax.basis import Basis
+from vpotjax.batching import Batch, BatchShape, pad_batch
+from vpotjax.electronic.density import density_matrix
+from vpotjax.electronic.observables import DensitySolution, OrbitalSpace, Solution
+from vpotjax.integrals.kinetic import kinetic
+from vpotjax.integrals.multipole import position_integrals
+from vpotjax.integrals.nuclear_attraction import external_potential, screened_potential
+from vpotjax.integrals.overlap import overlap
+from vpotjax.models.linear_map import LinearMap, correction
+from vpotjax.molecule import Molecule
+from vpotjax.nn.gated import Gated
+from vpotjax.nn.network import Channels, Network, Outputs
+from vpotjax.operators.blocks import Coupled, ShellLayout, ao_matrix, irreps, require_irreps, shell_layout, uncouple
+from vpotjax.operators.features import NetworkInputs, PairFeatures
+from vpotjax.operators.inputs import require_all_electrons
+from vpotjax.operators.pairs import even_channels, from_exchange, known_elements, require_known_elements
+from vpotjax.operators.representation import Representation
+from vpotjax.operators.whitening import Whitening
+
+BASELINES = ("sap", "core", "zero")
+PRECISIONS = ("float32", "float64")
+TARGETS = ("fock", "density")
+FRAMES = ("lowdin", "ao")
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixSettings:
+    """What a model of F or P is; hashable.
+
+    Attributes:
+        representation: of a molecule.
+        network: that corrects the linear map; `vpotjax.nn.Linear()` for none.
+        orbital_basis: in which F lives.
+        target: what is predicted, "fock" (F) or "density" (P).
+        frame: of linear map and network: "lowdin", S^{−1/2} F S^{−1/2} (S^{1/2} P S^{1/2}), where the error of an
+        element
+            is one of the orbital energies (occupations), or "ao", where S⁻¹ enlarges it.
+        baseline: what they correct: "sap" (T + superposition of atomic potentials), "core" (T + V) or "zero"; with the
+            target "density", the density of that Fock matrix.
+        precision: of the network, "float32" or "float64"; integrals and eigenproblem keep that of the positions.
+    """
+
+    representation: Representation
+    network: Network = dataclasses.field(default_factory=Gated)
+    orbital_basis: str = "sto-3g"
+    target: str = "fock"
+    frame: str = "lowdin"
+    baseline: str = "sap"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("baseline", BASELINES),
+            ("precision", PRECISIONS),
+            ("target", TARGETS),
+            ("frame", FRAMES),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(allowed)}.")
+        require_all_electrons("baseline", (self.baseline,), self.orbital_basis, self.species)
+        require_irreps(irreps(self.layout), self.representation.layout, self.representation.basis)
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that the model knows."""
+        return self.representation.species
+
+    @property
+    def layout(self) -> ShellLayout:
+        """Of the blocks of F."""
+        return shell_layout(self.orbital_basis, self.species)
+
+    @property
+    def outputs(self) -> Outputs:
+        """Channels of the blocks of F."""
+        even = even_channels(self.layout)
+        return tuple((i, Channels(even[i], count - even[i])) for i, count in irreps(self.layout).items())
+
+    @property
+    def bases(self) -> dict[str, str]:
+        """By role."""
+        return {"orbital": self.orbital_basis, "potential": self.representation.basis}
+
+    def batch(self, molecules: Sequence[Molecule], shape: BatchShape | None = None) -> Batch:
+        """Molecules with the two bases of the model.
+
+        Raises:
+            InputError: an element that the model does not know, an open shell, or more electrons than the basis holds.
+        """
+        for molecule in molecules:
+            require_known_elements(molecule.numbers, self.species)
+            if molecule.spin:
+                raise InputError(f"{molecule.formula} has spin {molecule.spin}; the model is for closed shells.")
+        batch = pad_batch(molecules, self.bases, shape, pair_cutoff=self.representation.cutoff)
+        room = 2 * np.sum(batch.bases["orbital"].ao_mask, axis=1)
+        for molecule, nelec, most in zip(molecules, batch.nelec, room, strict=True):
+            if nelec > most:
+                raise InputError(
+                    f"{molecule.formula} with charge {molecule.charge} has {nelec} electrons, but "
+                    f"{self.orbital_basis!r} holds {most}; check the charge."
+                )
+        return batch
+
+    def geometry(self, molecule: Batch) -> Geometry:
+        """What follows from one molecule of `batch` without any weight.
+
+        The baseline, and with it all that is predicted, is NaN for an open shell and for elements that the model lacks.
+        """
+        orbital, positions = molecule.bases["orbital"], jnp.asarray(molecule.positions)
+        mask, own = jnp.asarray(orbital.ao_mask), overlap(orbital, positions)
+        valid = flag(known_elements(molecule.numbers, self.species), jnp.asarray(molecule.spin) == 0)
+        baseline = baseline_fock(orbital, positions, self.baseline) * valid.astype(positions.dtype)
+        if self.target == "density" and self.baseline != "zero":
+            baseline = density_matrix(baseline, own, molecule.nelec, mask)
+        frame = None
+        if self.frame == "lowdin":
+            frame = (square_root if self.target == "fock" else inverse_square_root)(unit_padding(own, mask))
+        operators = bool(getattr(self.network, "operators", False))
+        return Geometry(
+            features=self.representation.features(molecule, irreps(self.layout), operators=operators),
+            baseline=baseline,
+            frame=frame,
+            space=OrbitalSpace(
+                overlap=own,
+                position=position_integrals(orbital, positions, jnp.zeros(3, positions.dtype)),
+                positions=positions,
+                nelec=jnp.asarray(molecule.nelec),
+                basis=jax.tree.map(jnp.asarray, orbital),
+            ),
+        )
+
+    def added(
+        self, outputs: Coupled, baseline: Array, frame: Array | None, space: OrbitalSpace, pairs: Any
+    ) -> jax.Array:
+        """Baseline plus the matrix of coupled blocks, by irrep (npair, channels, 2λ+1), that are in the frame."""
+        blocks = uncouple(from_exchange(outputs, self.layout), self.layout)
+        matrix = ao_matrix(blocks, space.basis, self.layout, pairs).astype(baseline.dtype)
+        if frame is not None:
+            matrix = frame @ matrix @ frame
+            matrix = (matrix + matrix.T) / 2
+        return jnp.asarray(baseline) + matrix
+
+    def solution(self, matrix: Array, space: OrbitalSpace, max_occupied: int | None = None) -> Solution:
+        """Observables of a predicted matrix."""
+        return (Solution if self.target == "fock" else DensitySolution)(matrix, space, max_occupied)
+
+
+@pytree
+class Geometry:
+    """What a model needs of one molecule, before its weights.
+
+    Attributes:
+        features: of pairs of atoms.
+        baseline: F (or P) before any weight, (nao, nao), hartree.
+        frame: R, (nao, nao); None where linear map and network are in AOs.
+        space: what observables need.
+    """
+
+    features: PairFeatures
+    baseline: Array
+    frame: Array | None
+    space: OrbitalSpace
+
+
+@pytree
+class Prepared:
+    """What the network corrects, and its inputs.
+
+    Attributes:
+        inputs: of the network.
+        linear: the matrix without the network, (nao, nao), hartree.
+        frame, space: see `Geometry`.
+    """
+
+    inputs: NetworkInputs
+    linear: Array
+    frame: Array | None
+    space: OrbitalSpace
+
+
+def baseline_fock(basis: Basis, positions: Array, kind: str) -> jax.Array:
+    """A Fock matrix without any density, (nao, nao), hartree; `kind` as `MatrixSettings.baseline`."""
+    if kind == "zero":
+        return jnp.zeros((basis.nao, basis.nao), positions.dtype)
+    potential = screened_potential if kind == "sap" else external_potential
+    return kinetic(basis, positions) + potential(basis, positions)
+
+
+@pytree
+class MatrixModel:
+    """Weights with all that prediction needs; a pytree, so it goes through jit and grad.
+
+    Attributes:
+        settings: what the model is.
+        whitening: of the features, from the training set.
+        linear: in closed form.
+        scale: () size of the correction.
+        params: of the network's module; None for `Linear`.
+    """
+
+    settings: MatrixSettings = static_field()
+    whitening: Whitening
+    linear: LinearMap
+    scale: Array
+    params: Any
+
+    def prepared(self, geometry: Geometry) -> Prepared:
+        """Linear map and network inputs of one molecule."""
+        settings, features = self.settings, geometry.features
+        linear = settings.added(
+            self.linear(features), geometry.baseline, geometry.frame, geometry.space, features.pairs
+        )
+        return Prepared(self.whitening(features, settings.precision), linear, geometry.frame, geometry.space)
+
+    def matrix(self, prepared: Prepared) -> jax.Array:
+        """Predicted F (or P), (nao, nao), hartree, symmetric; zero on padding."""
+        return corrected(self.settings, self.scale, jax.tree.map(jnp.asarray, self.params), prepared)
+
+    def __call__(self, molecule: Batch) -> Solution:
+        """The whole chain for one molecule of a batch that `settings.batch` made."""
+        prepared = self.prepared(self.settings.geometry(molecule))
+        return self.settings.solution(self.matrix(prepared), prepared.space)
+
+
+def corrected(settings: MatrixSettings, scale: Array, params: Any, prepared: Prepared) -> jax.Array:
+    """The linear map's matrix plus `scale` times the network's, (nao, nao)."""
+    outputs = correction(settings.network, params, prepared.inputs, settings.outputs, len(settings.species))
+    if not outputs:
+        return jnp.asarray(prepared.linear)
+    pairs, dtype = prepared.inputs.pairs, jnp.asarray(prepared.linear).dtype
+    scaled = {irrep: jnp.asarray(scale, dtype) * y.astype(dtype) for irrep, y in outputs.items()}
+    return settings.added(scaled, jnp.asarray(prepared.linear), prepared.frame, prepared.space, pairs)

@@ -1,0 +1,168 @@
+"""From pair features to network inputs: channels of size one that do not repeat each other, and the range they span."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vpotjax._pytree import pytree
+from vpotjax._typing import Array
+from vpotjax.operators.blocks import Irrep
+from vpotjax.operators.features import SCALAR, NetworkInputs, PairFeatures, rounding
+from vpotjax.operators.pairs import kind_count, mixing
+
+MARGIN = 1.5
+"""Features beyond this multiple of the largest norm among the training molecules count as out of range."""
+
+
+@pytree
+class Whitening:
+    """Mean and transform per kind of pair, from training molecules.
+
+    Only scalars on site have a mean; off site it would not vanish with distance, and elsewhere symmetry forbids it.
+
+    Attributes:
+        mean: by irrep, (kinds, channels).
+        transform: by irrep, (kinds, channels, channels).
+        reach: (kinds,) largest norm of the whitened scalars; −1 for kinds that no training molecule has.
+    """
+
+    mean: Mapping[Irrep, Array]
+    transform: Mapping[Irrep, Array]
+    reach: Array
+
+    def __call__(self, features: PairFeatures, precision: str) -> NetworkInputs:
+        """Network inputs of one molecule in `precision`, a dtype name; zero on padding."""
+        kinds = jnp.asarray(features.kinds)
+        real, values = (kinds >= 0)[:, None, None], {}
+        for irrep, x in features.values.items():
+            mean, transform = (jnp.asarray(table[irrep], x.dtype)[kinds] for table in (self.mean, self.transform))
+            centred = jnp.where(real, x - mean[..., None], 0.0)
+            values[irrep] = jnp.einsum("pkc,pkm->pcm", transform, centred).astype(precision)
+        operators = None if features.operators is None else features.operators.astype(precision)
+        return NetworkInputs(
+            values, features.even, kinds, features.elements, features.pairs, operators, features.layout
+        )
+
+    def rows(self, features: PairFeatures, irrep: Irrep, kind: int, chosen: np.ndarray) -> np.ndarray:
+        """Whitened features of `chosen` pairs of one kind, (pairs · components, channels), in double precision.
+
+        Args:
+            features: with a leading axis of molecules.
+            irrep, kind: of the features, and of the pairs.
+            chosen: (molecules, npair).
+        """
+        x = np.asarray(features.values[irrep])[chosen].astype(float) - np.asarray(self.mean[irrep])[kind][:, None]
+        return np.swapaxes(x, 1, 2).reshape(-1, x.shape[1]) @ np.asarray(self.transform[irrep])[kind]
+
+    def excess(self, inputs: NetworkInputs) -> jax.Array:
+        """(npair,) norm of the scalars over the largest in training: above one out of range, infinite for new kinds."""
+        reach = jnp.asarray(self.reach, inputs.values[SCALAR].dtype)[inputs.kinds]
+        ratio = scalar_norm(inputs) / (MARGIN * jnp.maximum(reach, 1e-6))
+        return jnp.where(inputs.kinds >= 0, jnp.where(reach < 0, jnp.inf, ratio), 0.0)
+
+
+def scalar_norm(inputs: NetworkInputs) -> jax.Array:
+    """(npair,) norm of the even scalars."""
+    even, _ = inputs.parts(SCALAR)
+    return jnp.sqrt(jnp.sum(even[..., 0] ** 2, axis=-1))
+
+
+def fitted_whitening(batches: Sequence[PairFeatures], species: int, matrices: int, noise: float = 1e-2) -> Whitening:
+    """The whitening of training molecules.
+
+    Channels are divided by their root mean square; those that symmetry makes zero for a kind of pair (such as the
+    quadrupole of an on-site overlap), so that only rounding is left of them, get zero. The transform is then
+    (C + noise)^{−1/2} with their second moments C, so that powers of V, which are nearly parallel, become independent,
+    and directions below `noise` stay small. Even and odd channels are not mixed where symmetry forbids it.
+
+    Args:
+        batches: with a leading axis of molecules.
+        species: number of elements.
+        matrices: how many matrices the channels come from.
+        noise: relative second moment below which a direction counts as noise.
+    """
+    first, means, transforms = batches[0], {}, {}
+    largest = _magnitudes(batches, matrices)
+    mixed = mixing(species)
+    for irrep, even in first.even:
+        channels = np.shape(first.values[irrep])[-2]
+        means[irrep], transforms[irrep] = (
+            np.zeros((kind_count(species), channels, *more)) for more in ((), (channels,))
+        )
+        for kind in range(kind_count(species)):
+            moments = _moments(batches, irrep, kind, centred=irrep == SCALAR and kind < species)
+            if moments is None:
+                continue
+            means[irrep][kind], second = moments
+            tolerance = rounding(np.asarray(first.values[irrep]).dtype) * largest(channels, even)
+            parts = [slice(0, channels)] if mixed[kind] else [slice(0, even), slice(even, channels)]
+            for part in parts:
+                transforms[irrep][kind][part, part] = _inverse_root(second[part, part], tolerance[part], noise)
+    unknown = Whitening(means, transforms, np.full(kind_count(species), -1.0))
+    return dataclasses.replace(unknown, reach=_reach(batches, unknown))
+
+
+def _magnitudes(batches: Sequence[PairFeatures], matrices: int) -> Sizes:
+    sizes = np.zeros(matrices)
+    for batch in batches:
+        even = dict(batch.even)[SCALAR] - 1  # not the constant
+        scalars = np.abs(np.asarray(batch.values[SCALAR])[..., :even, 0])
+        sizes = np.maximum(sizes, scalars.reshape(-1, matrices, even // matrices).max(axis=(0, 2)))
+    return Sizes(sizes)
+
+
+class Sizes:
+    """The largest scalar of each matrix, for each channel of an irrep; one for the constant channel."""
+
+    def __init__(self, sizes: np.ndarray) -> None:
+        self.sizes = sizes
+
+    def __call__(self, channels: int, even: int) -> np.ndarray:
+        """(channels,)"""
+        count = len(self.sizes)
+        constant = even % count
+        own = [np.repeat(self.sizes, even // count), np.ones(constant)]
+        return np.concatenate([*own, np.repeat(self.sizes, (channels - even) // count)])
+
+
+def _moments(
+    batches: Sequence[PairFeatures], irrep: Irrep, kind: int, centred: bool
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean (zero unless `centred`) and second moments about it, of one kind of pair."""
+    count, total, second = 0, np.zeros(()), np.zeros(())
+    for batch in batches:
+        x = np.asarray(batch.values[irrep])[np.asarray(batch.kinds) == kind]
+        rows = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1]).astype(float)
+        count, total, second = count + len(rows), total + rows.sum(axis=0), second + rows.T @ rows
+    if not count:
+        return None
+    mean = np.zeros(len(total))
+    if centred:
+        even = dict(batches[0].even)[irrep]
+        mean = np.where(np.arange(len(total)) == even - 1, 0.0, total / count)  # the constant channel stays
+        # Σ (x − m)(x − m)ᵀ, for a mean that is that of the rows, or zero
+        second = second - np.outer(total, mean) - np.outer(mean, total) + count * np.outer(mean, mean)
+    return mean, second / count
+
+
+def _inverse_root(second: np.ndarray, tolerance: np.ndarray, noise: float) -> np.ndarray:
+    size = np.sqrt(np.maximum(np.diag(second), 0.0))
+    scale = np.where(size > tolerance, 1 / np.maximum(size, 1e-300), 0.0)
+    values, vectors = np.linalg.eigh(scale[:, None] * second * scale)
+    return scale[:, None] * ((vectors / np.sqrt(np.maximum(values, 0) + noise)) @ vectors.T)
+
+
+def _reach(batches: Sequence[PairFeatures], whitening: Whitening) -> np.ndarray:
+    """(kinds,) `Whitening.reach`."""
+    reach = np.array(whitening.reach)
+    for batch in batches:
+        kinds, even = np.asarray(batch.kinds), dict(batch.even)[SCALAR]
+        for kind in np.unique(kinds[kinds >= 0]):
+            rows = whitening.rows(batch, SCALAR, int(kind), kinds == kind)[:, :even]
+            reach[kind] = max(reach[kind], float(np.sqrt(np.sum(rows**2, axis=1).max())))
+    return reach

@@ -1,0 +1,125 @@
+"""Errors of models on labelled molecules."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vpotjax._typing import Array
+from vpotjax.electronic.observables import OBSERVABLES, Reference
+from vpotjax.metrics import ErrorSummary, MoleculeErrors, error_summary, molecule_errors
+from vpotjax.models.ensemble import Ensemble
+from vpotjax.train.arrays import in_chunks, over_molecules
+from vpotjax.train.samples import Bucket, with_model
+
+
+class Evaluation(NamedTuple):
+    """Of labelled molecules.
+
+    Attributes:
+        names: of the molecules.
+        summary: errors by observable.
+        norms: ‖Δ‖/natm of each molecule by observable, in the unit of the table.
+        spreads: ‖standard deviation over the ensemble‖/natm, likewise; empty for a single model.
+        pairs: predicted and reference values of all that is compared, by observable, atomic units.
+    """
+
+    names: tuple[str, ...]
+    summary: dict[str, ErrorSummary]
+    norms: dict[str, np.ndarray]
+    spreads: dict[str, np.ndarray]
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def comparable(names: Sequence[str]) -> tuple[str, ...]:
+    """Of the table, what can be compared where there are these labels."""
+    return tuple(n for n, o in OBSERVABLES.items() if o.label in names and o.compute is not None)
+
+
+def evaluated(ensemble: Ensemble, buckets: Sequence[Bucket], names: Sequence[str]) -> Evaluation:
+    """Errors of an ensemble.
+
+    Args:
+        ensemble: see `Ensemble`.
+        buckets: with `Geometry` content.
+        names: of the table.
+    """
+
+    def observed(bucket: Bucket) -> tuple[dict[str, Any], dict[str, Any]]:
+        content = with_model(bucket, ensemble.model).content
+        prediction = in_chunks(lambda own: _predictions(ensemble, own, tuple(names)), content)
+        return prediction.values, prediction.spreads
+
+    return _evaluation(observed, buckets, names)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _predictions(ensemble: Ensemble, content: Any, names: tuple[str, ...]) -> Any:
+    return over_molecules(lambda one: ensemble.prediction(one, names), content)
+
+
+def small_basis_errors(buckets: Sequence[Bucket], names: Sequence[str]) -> Evaluation:
+    """Errors of the labels in the small basis against those in the large one: the basis-set error."""
+
+    def observed(bucket: Bucket) -> tuple[dict[str, Any], dict[str, Any]]:
+        values: Mapping[str, Any] = {} if bucket.small is None else bucket.small.values
+        own = {n: values[OBSERVABLES[n].label] for n in names if n != "homo_lumo_gap"}
+        if "homo_lumo_gap" in names and bucket.small is not None:
+            own["homo_lumo_gap"] = _gaps(own.get("mo_energies", values["mo_energies"]), bucket.small)
+        return own, {}
+
+    return _evaluation(observed, buckets, names)
+
+
+def _gaps(energies: Array, small: Reference) -> jax.Array:
+    from vpotjax.electronic.spectrum import homo_lumo_gap
+
+    return jax.vmap(homo_lumo_gap)(jnp.asarray(energies), jnp.asarray(small.nelec), jnp.asarray(small.level_mask))
+
+
+def _evaluation(
+    observed: Callable[[Bucket], tuple[dict[str, Any], dict[str, Any]]], buckets: Sequence[Bucket], names: Sequence[str]
+) -> Evaluation:
+    errors: dict[str, list[MoleculeErrors]] = {name: [] for name in names}
+    spreads: dict[str, list[np.ndarray]] = {}
+    pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in names}
+    buckets = [b for b in buckets if len(b)]
+    for bucket in buckets:
+        values, spread = observed(bucket)
+        for name in names:
+            wanted = jax.vmap(lambda v, r, n=name: molecule_errors(n, v, r))(
+                jnp.asarray(values[name]), bucket.reference
+            )
+            errors[name].append(jax.tree.map(np.asarray, wanted))
+            pairs[name].append(_compared(name, values[name], bucket.reference))
+        for name, x in spread.items():
+            size = np.sqrt(np.sum(np.asarray(x).reshape(len(bucket), -1) ** 2, axis=1)) / bucket.reference.natm
+            spreads.setdefault(name, []).append(OBSERVABLES[name].factor * size)
+    return Evaluation(
+        names=tuple(name for b in buckets for name in b.names),
+        summary={name: error_summary(e) for name, e in errors.items()},
+        norms={name: np.concatenate([e.norm for e in parts]) for name, parts in errors.items()},
+        spreads={name: np.concatenate(parts) for name, parts in spreads.items()},
+        pairs={n: (np.concatenate([a for a, _ in p]), np.concatenate([b for _, b in p])) for n, p in pairs.items()},
+    )
+
+
+def _compared(name: str, values: Any, reference: Reference) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and reference values, flat, of the elements that are compared."""
+    observable = OBSERVABLES[name]
+
+    def one(value: Any, own: Reference) -> tuple[jax.Array, jax.Array]:
+        wanted = own.values[observable.label]
+        compared = observable.difference(jnp.inf, wanted, own) == jnp.inf
+        return jnp.where(compared, observable.difference(value, wanted, own), jnp.nan), jnp.where(
+            compared, value, jnp.nan
+        )
+
+    error, predicted = (np.ravel(x) for x in jax.vmap(one)(jnp.asarray(values), reference))
+    real = ~np.isnan(error)
+    return predicted[real], predicted[real] - error[real]

@@ -1,0 +1,130 @@
+"""Predictions of any number of molecules in constant memory, with their spread and with warnings."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vpotjax._checks import InputError
+from vpotjax.batching import Batch, ShapePool
+from vpotjax.models.ensemble import Ensemble, Prediction
+from vpotjax.molecule import Molecule
+from vpotjax.train.arrays import over_molecules
+from vpotjax.units import BOHR_TO_ANGSTROM
+
+PREDICTED = ("mo_energies", "homo_lumo_gap", "dipole", "polarizability", "lowdin_charges", "mayer_bond_orders")
+CHUNK = 64  # molecules that are sorted by size together
+NAMED = 3  # pairs in a warning
+
+
+@dataclasses.dataclass(frozen=True)
+class MoleculePrediction:
+    """Of one molecule, without padding.
+
+    Attributes:
+        name: of the molecule.
+        molecule: that was predicted.
+        values: observables by name, in atomic units.
+        spreads: standard deviation of each over the ensemble; empty for a single network.
+        warnings: reasons to distrust it, in words.
+    """
+
+    name: str
+    molecule: Molecule
+    values: dict[str, np.ndarray]
+    spreads: dict[str, np.ndarray]
+    warnings: list[str]
+
+
+def predictions(
+    ensemble: Ensemble, molecules: Iterable[tuple[str, Molecule]], names: Sequence[str] | None = None
+) -> Iterator[MoleculePrediction]:
+    """Predictions in the order of the molecules; a few dozen at a time are in memory.
+
+    Args:
+        ensemble: that predicts F; of a model of P give names that a density has.
+        molecules: with their names.
+        names: of the table; default: PREDICTED, of a model of P those that a density has.
+
+    Raises:
+        InputError: an element that the model does not know, an open shell, or an observable that F does not hold; names
+            the molecule.
+    """
+    if names is None:
+        density = ("dipole", "lowdin_charges", "mayer_bond_orders")
+        names = PREDICTED if ensemble.settings.target == "fock" else density
+    pool, stream = ShapePool(), iter(molecules)
+    while chunk := list(itertools.islice(stream, CHUNK)):
+        yield from _chunk(ensemble, chunk, tuple(names), pool)
+
+
+def _chunk(
+    ensemble: Ensemble, chunk: Sequence[tuple[str, Molecule]], names: tuple[str, ...], pool: ShapePool
+) -> Iterator[MoleculePrediction]:
+    settings = ensemble.settings
+    for name, molecule in chunk:
+        try:
+            settings.batch([molecule])
+        except InputError as error:
+            raise InputError(f"molecule {name!r}: {error}") from None
+    done: dict[int, MoleculePrediction] = {}
+    for rows, shape in pool.groups([m for _, m in chunk], settings.bases, settings.representation.cutoff):
+        chosen = [chunk[i] for i in rows]
+        filled = [m for _, m in chosen] + [chosen[-1][1]] * (pool.count(len(chosen)) - len(chosen))
+        batch = settings.batch(filled, shape)
+        result = jax.tree.map(np.asarray, _predicted(ensemble, jax.tree.map(jnp.asarray, batch), names))
+        for place, i in enumerate(rows):
+            done[i] = _unpadded(*chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
+    for i in range(len(chunk)):
+        yield done[i]
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _predicted(ensemble: Ensemble, batch: Batch, names: tuple[str, ...]) -> Prediction:
+    def one(molecule: Batch) -> Prediction:
+        prepared = ensemble.model.prepared(ensemble.settings.geometry(molecule))
+        return ensemble.prediction(prepared, names)
+
+    return over_molecules(one, batch)
+
+
+def _unpadded(name: str, molecule: Molecule, batch: Batch, prediction: Prediction) -> MoleculePrediction:
+    nao, natm = int(np.sum(batch.bases["orbital"].ao_mask)), molecule.natm
+    sizes = {"mo_energies": (nao,), "lowdin_charges": (natm,), "mayer_bond_orders": (natm, natm)}
+
+    def cut(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return {key: x[tuple(slice(n) for n in sizes.get(key, ()))] for key, x in values.items()}
+
+    values = cut(prediction.values)
+    return MoleculePrediction(
+        name, molecule, values, cut(prediction.spreads), warnings_of(molecule, batch, prediction.excess, values)
+    )
+
+
+def warnings_of(molecule: Molecule, batch: Batch, excess: Any, values: dict[str, np.ndarray]) -> list[str]:
+    """Atoms and pairs whose features lie outside the range of the training molecules, and values not finite."""
+    result = []
+    lost = [key for key, x in values.items() if not np.isfinite(x).all()]
+    if lost:
+        result.append(f"{', '.join(lost)} not finite: no HOMO–LUMO gap, or no such level")
+    far = np.flatnonzero(excess > 1)
+    for p in far[np.argsort(-excess[far])][:NAMED]:
+        i, j = int(batch.pairs.first[p]), int(batch.pairs.second[p])
+        a, b = molecule.symbols[i], molecule.symbols[j]
+        distance = float(np.linalg.norm(molecule.positions[i] - molecule.positions[j])) * BOHR_TO_ANGSTROM
+        what = f"atom {i} ({a})" if i == j else f"pair {a}{i}–{b}{j} ({distance:.2f} Å)"
+        reason = (
+            "of a kind that no training molecule has" if np.isinf(excess[p]) else "outside the training set's range"
+        )
+        more = "" if np.isinf(excess[p]) else f" by a factor of {excess[p]:.1f}"
+        result.append(f"{what} {reason}{more}")
+    if len(far) > NAMED:
+        result.append(f"{len(far) - NAMED} more pairs out of range")
+    return result

@@ -1,0 +1,281 @@
+"""Samples of a data set as arrays in buckets of similar size: geometry, labels, and the checks that they fit
+together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vpotjax._checks import InputError
+from vpotjax.basis import load_basis
+from vpotjax.batching import buckets, pad_arrays
+from vpotjax.conventions import matching_ao_order, reorder_ao
+from vpotjax.electronic.density import density_matrix
+from vpotjax.electronic.eigensolver import eigh
+from vpotjax.electronic.observables import OBSERVABLES, Reference
+from vpotjax.io.dataset import Sample
+from vpotjax.models.matrix_model import Geometry, MatrixSettings, Prepared
+from vpotjax.train.arrays import in_chunks, over_molecules
+
+NOBLE_CORES = (0, 2, 10, 18, 36, 54, 86)  # electrons
+LEVEL_TOLERANCE = 1e-2  # hartree; programs may store the levels of the step before the last F
+DIPOLE_TOLERANCE = 2e-2  # e·bohr, likewise
+SAME_LEVEL_HARTREE = 2.0  # occupied levels outside atomic cores differ by less between any two bases
+CHUNK = 256  # molecules that are padded in one call
+
+
+@dataclasses.dataclass(frozen=True)
+class Bucket:
+    """Molecules of similar size, with a leading axis on every leaf.
+
+    Attributes:
+        names: of the molecules.
+        content: `Geometry` at first, `Prepared` once a model's linear map and whitening are known.
+        reference: labels of the large basis.
+        small: labels of the small basis itself, for the basis-set error; None where the data set has none.
+        max_occupied: no molecule has more occupied orbitals.
+    """
+
+    names: tuple[str, ...]
+    content: Any
+    reference: Reference
+    small: Reference | None
+    max_occupied: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, rows: np.ndarray) -> Bucket:
+        names = tuple(self.names[i] for i in np.arange(len(self))[rows])
+        content, reference, small = jax.tree.map(lambda x: x[rows], (self.content, self.reference, self.small))
+        return Bucket(names, content, reference, small, self.max_occupied)
+
+
+def prepared_buckets(
+    samples: Sequence[Sample], settings: MatrixSettings, labels: Labels, count: int = 4
+) -> list[tuple[np.ndarray, Bucket]]:
+    """Geometry and labels of samples in at most `count` buckets, each with the places of its samples; smallest first.
+
+    Features are kept in the precision of the network.
+
+    Raises:
+        InputError: labels are absent, or do not fit the geometry or each other.
+    """
+    for sample in samples:
+        labels.require(sample, settings)
+    molecules = [s.molecule for s in samples]
+    result = []
+    for group, shape in buckets(molecules, settings.bases, count):
+        parts, program = [], jax.jit(functools.partial(_geometries, settings))  # freed with its shape: it is large
+        for start in range(0, len(group), CHUNK):
+            chosen = group[start : start + CHUNK]
+            batch = settings.batch([molecules[i] for i in chosen], shape)
+            parts.append(in_chunks(program, batch))
+        geometry = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        own = [samples[i] for i in group]
+        reference, small = labels.references(own, geometry, settings)
+        names = tuple(s.name for s in own)
+        result.append((group, Bucket(names, geometry, reference, small, int(np.max(reference.nelec)) // 2)))
+    return result
+
+
+def _geometries(settings: MatrixSettings, batch: Any) -> Geometry:
+    def one(molecule: Any) -> Geometry:
+        geometry = settings.geometry(molecule)
+        features = geometry.features
+        values = {irrep: x.astype(settings.precision) for irrep, x in features.values.items()}
+        operators = None if features.operators is None else features.operators.astype(settings.precision)
+        return dataclasses.replace(geometry, features=dataclasses.replace(features, values=values, operators=operators))
+
+    return over_molecules(one, batch)
+
+
+@jax.jit
+def _prepare(model: Any, geometry: Geometry) -> Prepared:
+    return over_molecules(model.prepared, geometry)
+
+
+def with_model(bucket: Bucket, model: Any) -> Bucket:
+    """The bucket with the linear map and the network inputs of a model in place of geometry."""
+    content = in_chunks(functools.partial(_prepare, model), bucket.content)
+    return dataclasses.replace(bucket, content=content)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Which labels of a data set are used.
+
+    Attributes:
+        large: basis of the targets.
+        small: basis of F and S, and of the basis-set error; levels are compared up to its number of functions.
+        observables: names of the table that must be there.
+        matrices: whether F must be there: as target, or for orbitals to start from.
+        orbitals: whether references hold orbitals and levels of F.
+    """
+
+    large: str
+    small: str
+    observables: tuple[str, ...] = ("mo_energies", "dipole", "polarizability")
+    matrices: bool = True
+    orbitals: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Labels of those observables."""
+        return tuple(dict.fromkeys(OBSERVABLES[name].label for name in self.observables))
+
+    def require(self, sample: Sample, settings: MatrixSettings) -> None:
+        """Raise InputError where labels are absent."""
+        matrices = ("fock", "overlap") if self.matrices else ()
+        for basis, wanted in ((self.large, self.names), (self.small, ("mo_energies", *matrices))):
+            if basis not in sample.labels:
+                raise InputError(
+                    f"sample {sample.name!r} has no labels in basis {basis!r}; choose a basis of the data set."
+                )
+            lacking = [key for key in wanted if key not in sample.labels[basis]]
+            if lacking:
+                raise InputError(f"sample {sample.name!r}, labels {basis!r} lack {', '.join(lacking)}; add them.")
+
+    def references(
+        self, samples: Sequence[Sample], geometry: Geometry, settings: MatrixSettings
+    ) -> tuple[Reference, Reference | None]:
+        """Of the large and of the small basis."""
+        space, nao = geometry.space, geometry.baseline.shape[-1]
+        matrices: dict[str, np.ndarray] = {}
+        if self.matrices:
+            matrices["fock"] = self._focks(samples, geometry)
+            if settings.target == "density" or self.orbitals:
+                energies, coefficients = in_chunks(_orbitals, (matrices["fock"], space.overlap, space.basis.ao_mask))
+                matrices |= {"orbitals": coefficients, "levels": energies}
+            if settings.target == "density":
+                arrays = matrices["fock"], space.overlap, space.nelec, space.basis.ao_mask
+                matrices["density"] = in_chunks(_densities, arrays)
+        large = _reference(samples, self.large, self, settings, nao)
+        own = all(set(self.names) <= set(s.labels[self.small]) for s in samples)
+        small = _reference(samples, self.small, self, settings, nao) if own else None
+        return dataclasses.replace(large, values={**large.values, **matrices}), small
+
+    def _focks(self, samples: Sequence[Sample], geometry: Geometry) -> np.ndarray:
+        """F of the small basis, which is that of the model, (molecules, nao, nao)."""
+        focks, nao = [], geometry.baseline.shape[-1]
+        for i, sample in enumerate(samples):
+            overlap, position = np.asarray(geometry.space.overlap[i]), np.asarray(geometry.space.position[i])
+            focks.append(_checked_fock(sample, overlap, self.small))
+            _require_consistent(sample, focks[-1], overlap, position, self.small)
+        return pad_arrays(focks, (nao, nao))
+
+
+@jax.jit
+def _orbitals(arrays: Any) -> Any:
+    return over_molecules(eigh, *arrays)
+
+
+@jax.jit
+def _densities(arrays: Any) -> jax.Array:
+    return over_molecules(density_matrix, *arrays)
+
+
+def _checked_fock(sample: Sample, overlap: np.ndarray, small: str) -> np.ndarray:
+    """F in the package's order, once the stored overlap has shown in which order the file is."""
+    labels = sample.labels[small]
+    size = len(labels["overlap"])
+    basis = load_basis(small, sample.molecule.numbers)
+    shells, atoms = basis.shell_angular_momenta(), basis.shell_atoms()
+    try:
+        order = matching_ao_order(labels["overlap"], overlap[:size, :size], shells, atoms)
+    except InputError as error:
+        raise InputError(f"sample {sample.name!r}: {error}") from None
+    return reorder_ao(labels["fock"], shells, order, "pyscf")
+
+
+def _require_consistent(
+    sample: Sample, fock: np.ndarray, overlap: np.ndarray, position: np.ndarray, small: str
+) -> None:
+    """Raise InputError unless levels and dipole of the small basis are those of its F: units, charge, origin show."""
+    n, molecule = len(fock), sample.molecule
+    labels, basis = sample.labels[small], load_basis(small, molecule.numbers)
+    inverse = np.linalg.inv(np.linalg.cholesky(overlap[:n, :n]))
+    levels, vectors = np.linalg.eigh(inverse @ fock @ inverse.T)
+    worst = float(np.abs(levels - labels["mo_energies"]).max())
+    if not worst <= LEVEL_TOLERANCE:
+        raise InputError(
+            f"sample {sample.name!r}: mo_energies in {small!r} differ from the levels of fock by "
+            f"{worst:.3g} hartree; check the units of both (hartree)."
+        )
+    nocc = int(molecule.nelec(basis)) // 2
+    if "dipole" not in labels or not 0 < nocc < n or levels[nocc] - levels[nocc - 1] < LEVEL_TOLERANCE:
+        return  # no density that F decides
+    occupied = inverse.T @ vectors[:, :nocc]
+    electronic = 2 * np.einsum("xpq,pi,qi->x", position[:, :n, :n], occupied, occupied, optimize=True)
+    dipole = np.asarray(basis.nuclear_charges) @ np.asarray(molecule.positions) - electronic
+    worst = float(np.abs(dipole - labels["dipole"]).max())
+    if not worst <= DIPOLE_TOLERANCE:
+        raise InputError(
+            f"sample {sample.name!r}: dipole in {small!r} differs from that of fock by {worst:.3g} "
+            f"e·bohr; check its unit (e·bohr), the charge ({molecule.charge}), and of ions the origin (that of the "
+            "coordinates)."
+        )
+
+
+def _reference(samples: Sequence[Sample], basis: str, labels: Labels, settings: MatrixSettings, nao: int) -> Reference:
+    levels, masks = np.zeros((len(samples), nao)), np.zeros((len(samples), nao), bool)
+    electrons = np.zeros(len(samples), int)
+    for i, sample in enumerate(samples):
+        own, exists, electrons[i] = partners(sample, basis, labels.small, settings.orbital_basis)
+        levels[i, : len(own)], masks[i, : len(own)] = own, exists
+        masks[i, sample.labels[labels.small]["mo_energies"].size :] = False
+    values = {name: _stacked(samples, basis, name) for name in labels.names if name != "mo_energies"}
+    natm = np.array([s.molecule.natm for s in samples])
+    return Reference(values | {"mo_energies": levels}, masks, natm, electrons)
+
+
+def _stacked(samples: Sequence[Sample], basis: str, name: str) -> np.ndarray:
+    """Labels of one name, those of atoms padded."""
+    arrays = [np.asarray(s.labels[basis][name]) for s in samples]
+    return pad_arrays(arrays, tuple(np.max([a.shape for a in arrays], axis=0)) if arrays[0].ndim else ())
+
+
+def partners(sample: Sample, basis: str, small: str, orbital: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Levels of `basis` for those of the model, 0 where there is none; which have one; electrons of the model's basis.
+
+    Levels are paired by their places counted from the HOMO. Where the bases have
+    different effective cores, a level that only one of them has may lie among the cores of other atoms, so levels of
+    atomic cores have no partner then.
+
+    Raises:
+        InputError: with different cores, occupied partners are not the same level.
+    """
+    numbers = np.asarray(sample.molecule.numbers)
+    own, large = (load_basis(name, numbers) for name in (orbital, basis))
+    nelec, removed = int(own.nelec(sample.molecule.charge)), own.nelec() - large.nelec()
+    count = own.nao
+    labels = sample.labels[basis]["mo_energies"]
+    partner = np.arange(count) - removed // 2
+    exists = (partner >= 0) & (partner < len(labels))
+    cores = np.maximum(own.core_electrons, large.core_electrons)
+    differ = np.any(own.core_electrons != large.core_electrons)
+    if differ:
+        noble = np.array([max(n for n in NOBLE_CORES if n < z) for z in numbers.tolist()])
+        exists &= np.arange(count) >= (np.maximum(noble, cores) - own.core_electrons).sum() // 2
+    levels = np.where(exists, labels[np.clip(partner, 0, len(labels) - 1)], 0.0)
+    if differ and small == orbital:
+        _require_same_levels(sample, basis, small, levels, exists & (np.arange(count) < nelec // 2))
+    return levels, exists, nelec
+
+
+def _require_same_levels(sample: Sample, basis: str, small: str, levels: np.ndarray, compared: np.ndarray) -> None:
+    own = sample.labels[small]["mo_energies"][: len(levels)]
+    far = compared & (np.abs(levels - own) > SAME_LEVEL_HARTREE)
+    if far.any():
+        level = int(np.flatnonzero(far)[0])
+        raise InputError(
+            f"sample {sample.name!r}: level {level} is {own[level]:.3f} hartree in {small!r} and "
+            f"{levels[level]:.3f} in {basis!r}, which has another effective core, so they are not the same level; use "
+            "bases with equal cores."
+        )
