@@ -52,7 +52,7 @@ def batch_of(molecules: list[Any], basis: str, dtype: str) -> tuple[Any, ...]:
     import jax.numpy as jnp
 
     import vpotjax as vp
-    from vpotjax.model import baseline_fock
+    from vpotjax.models.matrix_model import baseline_fock
 
     batch = jax.tree.map(jnp.asarray, vp.pad_batch(molecules, basis))
 

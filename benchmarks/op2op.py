@@ -22,8 +22,10 @@ import scipy.linalg
 
 from benchmarks.labels import SHARED, labelled
 from vpotjax.io.dataset import Sample
-from vpotjax.model import ModelConfig
 from vpotjax.molecule import Molecule
+from vpotjax.nn import Gated, Linear, MatrixPower
+from vpotjax.train.loop import Descent
+from vpotjax.train.pipeline import Training
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 RESULTS = Path(__file__).parents[1] / "runs" / "op2op"
@@ -56,110 +58,93 @@ def samples_of(name: str) -> list[Sample]:
     return samples
 
 
-def model_config(name: str, network: str, target: str) -> ModelConfig:
+def training(network: str, target: str, steps: int) -> Training:
     """Of one row."""
-    return ModelConfig(
-        species=(1, 8) if name == "water" else (1, 6),
-        orbital_basis=BASIS[name],
-        potential_basis="def2-svp",
-        power_order=4,
-        power_kinds=("metric",),
+    networks = {"linear": Linear(), "gated": Gated(64, (64, 64)), "matrix-power": MatrixPower(64, (64, 64), 2, 2, 2)}
+    return Training(
+        networks[network],
         members=1,
-        baseline="sap",
-        hidden=(64, 64),
-        network=network,
-        layers=2,
-        channels=2,
-        shells=2,
-        target=target,
-        frame="lowdin",
         inputs=("overlap", "kinetic", "external", "sap"),
+        power_order=4,
+        target=target,
+        elements=1.0,
+        alignment=1.0 if target == "fock" else 0.0,
+        descent=Descent(steps, 25, 2e-3, 1e-4),
+        buckets=1,
     )
 
 
 def run(name: str, network: str, target: str, steps: int) -> dict[str, Any]:
     """Train one model and measure it on the test molecules."""
     import jax
+    import jax.numpy as jnp
 
-    from vpotjax.train.data import training_arrays
-    from vpotjax.train.fit import TrainConfig, matrix_ridge, normalised_arrays
-    from vpotjax.train.matrix_fit import MatrixTrainConfig, predicted_matrices, train_on_matrices
+    from vpotjax.train.arrays import in_chunks, over_molecules
+    from vpotjax.train.fit import fit, linear_fit, prepared, whitened
+    from vpotjax.train.pipeline import labels_for, split_buckets
+    from vpotjax.train.samples import with_model
 
     jax.config.update("jax_enable_x64", True)
-    config, basis = model_config(name, network, target), BASIS[name]
-    start = time.perf_counter()
+    start, basis, chosen = time.perf_counter(), BASIS[name], training(network, target, steps)
+    settings = chosen.settings((1, 8) if name == "water" else (1, 6), basis)
     samples = samples_of(name)
-    order = np.random.default_rng(0).permutation(len(samples))
-    arrays = training_arrays([samples[i] for i in order], config, basis)
-    densities = arrays.fock if target == "density" else reference_densities(arrays)
     if len(samples) != sum(SPLIT[name]):
         raise SystemExit(f"{name} has {len(samples)} molecules, the split needs {sum(SPLIT[name])}")
-    ntrain, nvalidation, ntest = SPLIT[name]
-    train, validation = arrays[:ntrain], arrays[ntrain : ntrain + nvalidation]
-    test = arrays[len(samples) - ntest :]
-    fit = matrix_ridge(train, validation, config, TrainConfig())
-    print(f"# prepared {time.perf_counter() - start:.0f} s", flush=True)
-    model = fit.model
-    if network != "linear":
-        model = train_on_matrices(fit, MatrixTrainConfig(steps=steps), _report(steps))
-    predicted = predicted_matrices(model, normalised_arrays(test, model.statistics, config.precision))
-    row: dict[str, Any] = {"set": name, "network": network, "target": target, "train": ntrain}
-    row |= {"parameters": int(sum(np.size(x) for x in jax.tree.leaves(model.params)))}
+    order = np.random.default_rng(0).permutation(len(samples))
+    edges = np.cumsum([0, *SPLIT[name]])
+    parts = {
+        part: [samples[i] for i in order[edges[k] : edges[k + 1]]]
+        for k, part in enumerate(("train", "validation", "test"))
+    }
+    buckets = split_buckets(parts, settings, labels_for(chosen, settings, basis, basis), 1)
+    train, validation, (test,) = buckets["train"], buckets["validation"], buckets["test"]
+    closed = linear_fit(train, validation, settings, whitened(train, settings), lambda b: b.reference.values[target])
+    print(f"# prepared {time.perf_counter() - start:.0f} s, residual {float(closed.scale):.2e}", flush=True)
+    train, validation = prepared(train, closed), prepared(validation, closed)
+    model = fit(closed, settings, train, validation, chosen.loss(float(closed.scale)), chosen.descent, report=_report)
+    ensemble = model.model
+    predict = jax.jit(lambda content: over_molecules(lambda one: jnp.mean(ensemble.matrices(one), axis=0), content))
+    predicted = in_chunks(predict, with_model(test, ensemble.model).content)
+    row: dict[str, Any] = {"set": name, "network": network, "target": target, "train": SPLIT[name][0]}
+    row |= {"parameters": int(sum(np.size(x) for x in jax.tree.leaves(ensemble.model.params)))}
     row |= {"seconds": round(time.perf_counter() - start), "steps": 0 if network == "linear" else steps}
-    test_samples = [samples[i] for i in order[len(samples) - ntest :]]
-    return row | matrix_errors(predicted, test, densities[len(samples) - ntest :], test_samples, target, name)
+    return row | matrix_errors(predicted, test, parts["test"], target, name)
 
 
-def _report(steps: int) -> Any:
-    def tell(row: dict[str, Any]) -> None:
-        if row["step"] % 500 == 0 or row["step"] == steps:
-            print(f"# {row['network']} {row['step']} {row['training_loss']:.3e}", flush=True)
-
-    return tell
+def _report(row: dict[str, Any]) -> None:
+    print(f"# {row['step']} {row['training_loss']:.3e} {row['validation_loss']:.3e}", flush=True)
 
 
-def reference_densities(arrays: Any) -> np.ndarray:
-    """P of the stored F."""
-    import jax
-
-    from vpotjax.electronic.density import density_matrix
-
-    prepared = arrays.prepared
-    solve = jax.jit(jax.vmap(density_matrix))
-    return np.asarray(solve(arrays.fock, prepared.overlap, prepared.nelec, prepared.basis.ao_mask))
-
-
-def matrix_errors(
-    predicted: np.ndarray, test: Any, densities: np.ndarray, samples: list[Sample], target: str, name: str
-) -> dict[str, float]:
+def matrix_errors(predicted: np.ndarray, test: Any, samples: list[Sample], target: str, name: str) -> dict[str, float]:
     """Mean absolute errors; ε of a predicted density come from the Fock matrix that PySCF builds from it."""
     import jax
 
-    from vpotjax.electronic.populations import mulliken_charges
     from vpotjax.electronic.density import density_matrix
     from vpotjax.electronic.eigensolver import eigh
     from vpotjax.electronic.multipoles import dipole
+    from vpotjax.electronic.populations import mulliken_charges
 
-    prepared = test.prepared
-    mask = np.asarray(prepared.basis.ao_mask)
+    space, focks = test.content.space, test.reference.values["fock"]
+    mask = np.asarray(space.basis.ao_mask)
     n = int(mask[0].sum())  # one molecule, so no padding
-    overlap, basis = prepared.overlap, prepared.basis
+    solve = jax.jit(jax.vmap(density_matrix))
+    densities = np.asarray(solve(focks, space.overlap, space.nelec, mask))
 
-    def of_density(p: Any, inputs: Any) -> Any:
-        moment = dipole(p, inputs.position, inputs.positions, inputs.basis.nuclear_charges)
-        return moment, mulliken_charges(p, inputs.overlap, inputs.basis)
+    def of_density(p: Any, own: Any) -> Any:
+        moment = dipole(p, own.position, own.positions, own.basis.nuclear_charges)
+        return moment, mulliken_charges(p, own.overlap, own.basis)
 
     if target == "fock":
-        density = np.asarray(jax.jit(jax.vmap(density_matrix))(predicted, overlap, prepared.nelec, basis.ao_mask))
+        density = np.asarray(solve(predicted, space.overlap, space.nelec, mask))
         fock = predicted
     else:
         density, fock = predicted, np.stack([rebuilt(p, s, name) for p, s in zip(predicted, samples, strict=True)])
-    energies = np.asarray(jax.jit(jax.vmap(eigh))(fock, overlap, basis.ao_mask)[0])
-    moments, charges = jax.jit(jax.vmap(of_density))(density, prepared)
-    expected_moments, expected_charges = jax.jit(jax.vmap(of_density))(densities, prepared)
+    energies = np.asarray(jax.jit(jax.vmap(eigh))(fock, space.overlap, mask)[0])
+    moments, charges = jax.jit(jax.vmap(of_density))(density, space)
+    expected_moments, expected_charges = jax.jit(jax.vmap(of_density))(densities, space)
     stored = [s.labels[BASIS[name]] for s in samples]
     reference = np.stack([scipy.linalg.eigh(x["fock"], x["overlap"], eigvals_only=True) for x in stored])
-    occupied = int(prepared.nelec[0]) // 2
+    occupied = int(space.nelec[0]) // 2
     errors = np.abs(energies[:, :n] - reference)
     row = {
         "eps_uEh": 1e6 * errors.mean(),
@@ -169,7 +154,7 @@ def matrix_errors(
         "density_1e6": 1e6 * np.abs(density - densities)[:, :n, :n].mean(),
     }
     if target == "fock":
-        row["fock_uEh"] = 1e6 * np.abs(predicted - test.fock)[:, :n, :n].mean()
+        row["fock_uEh"] = 1e6 * np.abs(predicted - focks)[:, :n, :n].mean()
     return {key: float(value) for key, value in row.items()}
 
 
@@ -199,7 +184,7 @@ def main(name: str) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     rows = []
     for network, target in ROWS:
-        what = repr((model_config(name, network, target), SPLIT[name], STEPS[name]))
+        what = repr((training(network, target, STEPS[name]), SPLIT[name]))
         path = RESULTS / f"{name}-{network}-{target}-{zlib.crc32(what.encode()):08x}.json"
         if not path.exists():
             path.write_text(json.dumps(run(name, network, target, STEPS[name])))

@@ -67,7 +67,8 @@ def _samples(name: str) -> Iterator[Sample]:
         labels = {SMALL: own, LARGE: {"mo_energies": data["eps_tzvp"][large[i] : large[i + 1]]}}
         for basis, short in ((SMALL, "sto3g"), (LARGE, "tzvp")):
             labels[basis] |= {"dipole": data[f"mu_{short}"][i]}
-            labels[basis] |= {"polarizability": data[f"alpha_uncoupled_{short}"][i]}
+            alpha = data[f"alpha_uncoupled_{short}"][i]
+            labels[basis] |= {"polarizability": (alpha + alpha.T) / 2}  # it is symmetric up to rounding
         yield Sample(str(data["names"][i]) if "names" in data else f"cookbook_{i:03d}", "train", molecule, labels)
 
 

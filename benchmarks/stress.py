@@ -25,12 +25,10 @@ def once() -> None:
     import jax.numpy as jnp
     import numpy as np
 
-    from vpotjax.batching import batch_shape
     from vpotjax.io.dataset import embedded_dataset_path, read_dataset
-    from vpotjax.losses import variance_weights
-    from vpotjax.model import ModelConfig, network
-    from vpotjax.train.data import training_arrays
-    from vpotjax.train.fit import TrainConfig, _network_inputs, direct_fit, mean_loss
+    from vpotjax.nn import Gated
+    from vpotjax.train.fit import MatrixTraining, aligned_matrices, linear_fit, prepared, whitened
+    from vpotjax.train.pipeline import Training, labels_for, split_buckets
 
     jax.config.update("jax_enable_x64", True)
     dataset = read_dataset(embedded_dataset_path())
@@ -39,34 +37,34 @@ def once() -> None:
         for name, size in (("train", 16), ("validation", 5))
     }
     species = tuple(sorted({int(z) for part in parts.values() for s in part for z in s.molecule.numbers}))
-    config = ModelConfig(
-        species,
-        potential_basis="6-31g",
-        power_order=2,
-        power_kinds=("metric",),
-        members=1,
-        frame="lowdin",
-        baseline="sap",
-    )
-    large = str(dataset.attributes["large_basis"])
-    shape = batch_shape(config.batch([s.molecule for part in parts.values() for s in part]))
-    arrays = {name: training_arrays(part, config, large, shape) for name, part in parts.items()}
-    fit = direct_fit(arrays["train"], arrays["validation"], config, TrainConfig())
-    weights, module = variance_weights(fit.train.targets), network(config)
-    inputs, params = _network_inputs(fit.train, "metric"), fit.start["metric-0"]
+    training = Training(Gated(8, (32,)), basis="6-31g", power_order=2, power_kinds=("metric", "lowdin"), buckets=1)
+    settings = training.settings(species, "sto-3g")
+    buckets = split_buckets(parts, settings, labels_for(training, settings, "sto-3g", "def2-tzvp"), 1)
+    train, validation = buckets["train"], buckets["validation"]
+    start = linear_fit(train, validation, settings, whitened(train, settings), aligned_matrices)
+    (bucket,) = prepared(train, start)
+    loss, model = training.loss(1.0).fitted([bucket.reference]), MatrixTraining(settings, 0.01)
+    content, reference = jax.tree.map(jnp.asarray, (bucket.content, bucket.reference))
+    params = model.initial(jax.random.key(0), jax.tree.map(lambda x: x[0], content))
+
+    def mean_loss(params):
+        def one(content, reference):
+            return loss(model.predicted(model.output(params, content), content, None), reference)
+
+        return jnp.mean(jax.vmap(one)(content, reference))
 
     @jax.jit
     def step(params):
-        loss, gradient = jax.value_and_grad(lambda p: mean_loss(module, p, config, inputs, weights))(params)
-        return loss, jax.tree.map(lambda p, g: p - 1e-9 * jnp.nan_to_num(g), params, gradient)
+        value, gradient = jax.value_and_grad(mean_loss)(params)
+        return value, jax.tree.map(lambda p, g: p - 1e-9 * jnp.nan_to_num(g), params, gradient)
 
-    batch = jax.tree.map(jnp.asarray, config.batch([s.molecule for s in parts["train"]]))
-    chain = jax.jit(jax.vmap(fit.model))
+    batch = jax.tree.map(jnp.asarray, settings.batch([s.molecule for s in parts["train"]]))
+    chain = jax.jit(jax.vmap(lambda molecule: start(molecule).observable("homo_lumo_gap")))
     for _ in range(COUNT):
-        loss, params = step(params)
-        observables = jax.block_until_ready(chain(batch))
-    assert np.isfinite(float(loss))
-    assert np.isfinite(observables.homo_lumo_gap).all()
+        value, params = step(params)
+        gaps = jax.block_until_ready(chain(batch))
+    assert np.isfinite(float(value))
+    assert np.isfinite(gaps).all()
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import tyro
 
 from vpotjax._checks import InputError
 from vpotjax.io.dataset import SPLITS, Dataset, embedded_dataset_path, read_dataset
+from vpotjax.train.loop import Descent
 from vpotjax.train.pipeline import Training
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Demo:
 
     run: Path = Path("runs/demo")
     """New folder for configuration, metrics, checkpoint and plots."""
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=lambda: Training(descent=Descent(steps=500), buckets=3))
 
 
 @dataclass(frozen=True)

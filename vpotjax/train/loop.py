@@ -45,7 +45,7 @@ class Descent:
         InputError: a value is not positive, or `tolerated` not below 1.
     """
 
-    steps: int = 1200
+    steps: int = 1500
     batch_size: int = 32
     learning_rate: float = 2e-3
     final: float = 0.01

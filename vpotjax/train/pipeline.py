@@ -26,7 +26,7 @@ from vpotjax.train.loop import Descent
 from vpotjax.train.report import error_rows, parity_plots
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
-WEIGHTS = {"mo_energies": 1e5, "homo_lumo_gap": 2e5, "dipole": 1e3, "polarizability": 1e2}
+WEIGHTS = {"mo_energies": 1e6, "homo_lumo_gap": 2e6, "dipole": 1e3, "polarizability": 6e2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,11 @@ class Training:
         frame, baseline: see `MatrixSettings`.
         precision: of the network.
         weights: of the observables in the loss, by name; 0 or absent: not in it.
-        elements, alignment: weights of the elements of the matrix and of its alignment in the loss, relative to what
-        the
-            closed-form fit leaves; with one of them the reference is the small basis's matrix, and the observables of
-            the large basis have no weight unless given.
+        elements, alignment: weights of the elements of the matrix and of its alignment in the loss, in units of
+            what the closed-form fit leaves; with one of them the matrix of the small basis is learned, and `weights`
+            have no part in it.
+        scale: unit of the network's correction of F in a training on observables, hartree; in one on matrices the unit
+            is what the closed-form fit leaves.
         descent: how the loss is minimised.
         buckets: sizes to which molecules are padded.
     """
@@ -68,10 +69,13 @@ class Training:
     weights: dict[str, float] = dataclasses.field(default_factory=lambda: dict(WEIGHTS))
     elements: float = 0.0
     alignment: float = 0.0
+    scale: float = 0.03
     descent: Descent = dataclasses.field(default_factory=Descent)
     buckets: int = 4
 
     def __post_init__(self) -> None:
+        if not 0 < self.scale < float("inf"):
+            raise InputError(f"scale is {self.scale}; give a positive number, in hartree.")
         for name in ("members", "buckets"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
@@ -200,6 +204,8 @@ def trained_model(
         evaluations["direct fit"] = evaluated(Ensemble.of([direct]), buckets["test"], names)
     matrices = (lambda b: b.reference.values[training.target]) if training.on_matrices else aligned_matrices
     start = linear_fit(train, validation, settings, whitening, matrices)
+    if not training.on_matrices:
+        start = dataclasses.replace(start, scale=np.asarray(training.scale))
     evaluations["closed-form start"] = evaluated(Ensemble.of([start]), buckets["test"], names)
     train, validation = prepared(train, start), prepared(validation, start)
     reporter.say(
