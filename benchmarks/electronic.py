@@ -111,6 +111,7 @@ def run_qm7(basis: str, dtype: str) -> dict[str, Any]:
     functions: dict[str, Callable[[], Any]] = {"eigh": bare_eigh(arrays)}
     for name, function in {"loss": loss, "gradient": gradient, "P": density, "P purified": purified}.items():
         functions |= {f"{name} {way}": call for way, call in batched(function).items()}
+    functions["gradient in buckets"] = bucketed_gradient(molecules, basis, dtype)
     if dtype == "float64":
         functions |= pyscfad_routes(molecules, basis, arrays)
     row = {"basis": basis, "dtype": dtype, "nao": nao, "molecules": len(molecules)}
@@ -121,6 +122,24 @@ def run_qm7(basis: str, dtype: str) -> dict[str, Any]:
     seconds = interleaved(functions, 5)
     row["share of eigh in the gradient"] = seconds["eigh"] / seconds["gradient map"]
     return row | {name: 1e3 * value for name, value in seconds.items()}
+
+
+def bucketed_gradient(molecules: list[Any], basis: str, dtype: str, count: int = 6) -> Callable[[], Any]:
+    """The gradient of all molecules, in at most `count` batches of similar size, as in training."""
+    import jax
+
+    import vpotjax as vp
+    from vpotjax.batching import buckets
+
+    calls = []
+    for group, _ in buckets(molecules, basis, count):
+        own = [molecules[i] for i in group]
+        arrays = batch_of(own, basis, dtype)
+        most = max(m.nelec(vp.load_basis(basis, m.numbers)) for m in own) // 2
+        gradient = jax.grad(loss_functions(zero_targets(arrays[0].shape[-1]), most))
+        mapped = jax.jit(lambda a, f=gradient: jax.lax.map(lambda one: f(*one), a))
+        calls.append((mapped, arrays))
+    return lambda: [mapped(arrays) for mapped, arrays in calls]
 
 
 def _difference(ours: Any, theirs: list[Any]) -> float:

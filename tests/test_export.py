@@ -30,7 +30,7 @@ def model_and_batch(precision):
     whitening = fitted_whitening([features], 2, representation.matrix_count)
     inputs = jax.jit(lambda x: whitening(x, precision))(jax.tree.map(lambda leaf: leaf[0], features))
     params = jax.jit(settings.network.module(settings.outputs, 2).init)(jax.random.key(0), inputs)
-    weights = {i: np.zeros((*x.shape[:2], dict(settings.outputs)[i].count)) for i, x in whitening.transform.items()}
+    weights = {i: np.zeros((*x.shape[:2], dict(settings.outputs)[i].total)) for i, x in whitening.transform.items()}
 
     def cast(leaf):
         return leaf.astype(precision) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf

@@ -5,6 +5,7 @@ Switch JAX to double precision (`jax.config.update("jax_enable_x64", True)`) for
 
 from vpotjax import interop, io, losses, metrics, models, nn, train
 from vpotjax._checks import InputError, PrecisionWarning
+from vpotjax._version import __version__
 from vpotjax.basis import Basis, load_basis
 from vpotjax.batching import Batch, pad_batch
 from vpotjax.electronic.density import density_matrix
@@ -31,8 +32,6 @@ from vpotjax.molecule import Molecule
 from vpotjax.operators.powers import potential_powers
 from vpotjax.operators.representation import Representation
 
-__version__ = "0.1.0"
-
 __all__ = [
     "Basis",
     "Batch",
@@ -44,6 +43,7 @@ __all__ = [
     "Orbitals",
     "PrecisionWarning",
     "Representation",
+    "__version__",
     "ao_values",
     "charge_potential",
     "cross_overlap",

@@ -309,11 +309,11 @@ def _info(_: Info) -> None:
     import jax
     from rich.console import Console
 
-    import vpotjax
+    from vpotjax._version import __version__
 
     dataset = read_dataset(embedded_dataset_path())
     console = Console(highlight=False)
-    console.print(f"vpotjax {vpotjax.__version__}, jax {jax.__version__}, device {jax.devices()[0].device_kind}")
+    console.print(f"vpotjax {__version__}, jax {jax.__version__}, device {jax.devices()[0].device_kind}")
     console.print(f"embedded data set {embedded_dataset_path()}")
     for name in SPLITS:
         samples = dataset.split(name)

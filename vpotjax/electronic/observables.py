@@ -130,6 +130,15 @@ class DensitySolution(Solution):
         return density_matrix(-occupation, space.overlap, space.nelec, space.ao_mask)
 
 
+def _register(kind: type[Solution]) -> None:
+    """As a pytree, so that a model goes through jit and vmap; what was computed is not carried along."""
+    jax.tree_util.register_pytree_node(
+        kind, lambda s: ((s.matrix, s.space), s.max_occupied), lambda most, parts: kind(*parts, most)
+    )
+
+
+_register(Solution)
+_register(DensitySolution)
 Difference = Callable[[Any, Array, Reference], jax.Array]
 
 

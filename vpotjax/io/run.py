@@ -74,12 +74,12 @@ def write_config(folder: str | Path, settings: Settings, entries: Mapping[str, A
 def _content(settings: Settings, entries: Mapping[str, Any]) -> dict[str, Any]:
     import jax
 
-    import vpotjax
+    from vpotjax._version import __version__
 
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "vpotjax_version": vpotjax.__version__,
+        "vpotjax_version": __version__,
         "jax_version": jax.__version__,
         "device": str(jax.devices()[0].device_kind),
         "kind": KINDS[type(settings)],

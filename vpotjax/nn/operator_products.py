@@ -77,6 +77,8 @@ class OperatorProducts(nn.Module):
             settings = (self.hidden_layout, self.species, self.hidden, self.precision, self.coupling)
             state = layer(*settings, name=f"layer_{i}")(state, factor, elements)
         chosen = _blocks(state)[:, jnp.asarray(pairs.first), jnp.asarray(pairs.second)]
+        if inputs.near is not None:  # a product reaches farther than its factors, and ends where the list of pairs does
+            chosen = chosen * inputs.near[:, None, None]
         return jnp.where((inputs.kinds >= 0)[:, None, None], chosen, 0.0)
 
     def mix(self, name: str, operators: jax.Array, elements: Array) -> jax.Array:

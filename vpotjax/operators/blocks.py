@@ -131,12 +131,12 @@ def irreps(layout: ShellLayout) -> dict[Irrep, int]:
     return dict(sorted(channels.items()))
 
 
-def require_irreps(wanted: Iterable[Irrep], layout: ShellLayout, potential_basis: str) -> None:
-    """Raise InputError unless blocks of `layout`, that of `potential_basis`, hold all `wanted` irreps."""
+def require_irreps(wanted: Iterable[Irrep], layout: ShellLayout, basis: str) -> None:
+    """Raise InputError unless blocks of `layout`, that of `basis`, hold all `wanted` irreps."""
     lacking = [str(irrep) for irrep in wanted if irrep not in irreps(layout)]
     if lacking:
         raise InputError(
-            f"potential_basis {potential_basis!r} has no blocks of the irreps {', '.join(lacking)} (λ, parity) of the "
+            f"basis {basis!r} has no blocks of the irreps {', '.join(lacking)} (λ, parity) of the "
             "target; choose one with functions of higher angular momentum."
         )
 

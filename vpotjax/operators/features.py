@@ -32,6 +32,7 @@ class PairFeatures:
         pairs: of atoms.
         operators: Löwdin-orthogonal, (count, npair, width, width), of networks that multiply; None for others.
         layout: of these blocks.
+        near: (npair,) the cutoff function of each pair's distance, which is in all channels; None without a cutoff.
     """
 
     values: Mapping[Irrep, Array]
@@ -41,6 +42,7 @@ class PairFeatures:
     pairs: PairList
     operators: Array | None
     layout: ShellLayout = static_field()
+    near: Array | None = None
 
 
 @pytree
@@ -54,6 +56,7 @@ class NetworkInputs:
     pairs: PairList
     operators: Array | None
     layout: ShellLayout = static_field()
+    near: Array | None = None
 
     @property
     def onsite(self) -> jax.Array:

@@ -129,6 +129,7 @@ class Representation:
             pairs=jax.tree.map(jnp.asarray, pairs),
             operators=products,
             layout=layout,
+            near=None if self.cutoff is None else near,
         )
 
     def _near(self, positions: Array, pairs: PairList) -> jax.Array:

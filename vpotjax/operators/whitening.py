@@ -43,9 +43,11 @@ class Whitening:
             mean, transform = (jnp.asarray(table[irrep], x.dtype)[kinds] for table in (self.mean, self.transform))
             centred = jnp.where(real, x - mean[..., None], 0.0)
             values[irrep] = jnp.einsum("pkc,pkm->pcm", transform, centred).astype(precision)
-        operators = None if features.operators is None else features.operators.astype(precision)
+        operators, near = (
+            None if x is None else jnp.asarray(x).astype(precision) for x in (features.operators, features.near)
+        )
         return NetworkInputs(
-            values, features.even, kinds, features.elements, features.pairs, operators, features.layout
+            values, features.even, kinds, features.elements, features.pairs, operators, features.layout, near
         )
 
     def rows(self, features: PairFeatures, irrep: Irrep, kind: int, chosen: np.ndarray) -> np.ndarray:

@@ -334,11 +334,11 @@ def _versions() -> dict[str, str]:
     import basis_set_exchange
     import pyscf
 
-    import vpotjax
+    from vpotjax._version import __version__
 
     return {
         "basis_set_exchange_version": basis_set_exchange.version(),
         "numpy_version": np.__version__,
         "pyscf_version": pyscf.__version__,
-        "vpotjax_version": vpotjax.__version__,
+        "vpotjax_version": __version__,
     }
