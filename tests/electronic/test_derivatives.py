@@ -14,7 +14,7 @@ from vpotjax.electronic.multipoles import quadrupole
 from vpotjax.electronic.polarizability import polarizability_of
 from vpotjax.electronic.real_space import electron_density
 from vpotjax.electronic.spectrum import density_of_states
-from vpotjax.model import baseline_fock
+from vpotjax.models.matrix_model import baseline_fock
 
 STEP = 1e-3  # of the directions below, which are about 0.03 hartree or bohr long per element
 STATIONARY = {("N2", "Mayer")}  # the bond order of a homonuclear molecule has no first derivative in F

@@ -108,6 +108,8 @@ def test_observables_of_a_density_are_those_of_its_most_occupied_orbitals():
     assert np.abs(rough - exact).max() > 1e-3
     np.testing.assert_allclose(rough @ space.overlap @ rough, 2 * rough, rtol=0, atol=1e-10)
     np.testing.assert_allclose(jnp.sum(rough * space.overlap), 10, rtol=1e-12)
+    with pytest.raises(vp.InputError, match="the model predicts P, which has no orbital energies"):
+        DensitySolution(exact, space).observable("mo_energies")
 
 
 # Two molecules: three atoms with six electrons and five levels, and two atoms with four electrons and three levels.

@@ -19,7 +19,7 @@ from vpotjax.electronic.polarizability import polarizability_of
 from vpotjax.electronic.purification import purified_density_matrix
 from vpotjax.electronic.real_space import electron_density, spin_density
 from vpotjax.electronic.spectrum import density_of_states
-from vpotjax.model import baseline_fock
+from vpotjax.models.matrix_model import baseline_fock
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 

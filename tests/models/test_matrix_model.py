@@ -30,8 +30,6 @@ from vpotjax.models.linear_map import weight_masks
 from vpotjax.operators.representation import Representation
 
 GATED = dataclasses.replace(SETTINGS, network=NETWORKS["gated"])
-# Small shells: compiles fast where gradients are taken.
-LIGHT = dataclasses.replace(GATED, representation=Representation(SPECIES, "sto-3g", power_order=2))
 TOLERANCE = 1e-10  # rounding of float64, amplified by the whitening of nearly parallel features
 
 
@@ -66,25 +64,6 @@ def test_observables_rotate_with_the_molecule():
     for name, value in expected.items():
         assert np.all(np.isfinite(value))
         np.testing.assert_allclose(after[name], value, rtol=1e-9, atol=TOLERANCE, err_msg=name)  # 1/gap of errors of F
-
-
-def test_call_is_what_its_parts_are():
-    """The geometry is computed once in training; the result is that of the chain in one piece."""
-    model, molecule = random_model(GATED), distorted("CH4")
-    matrix, values = observe(molecule)
-
-    @jax.jit
-    def whole(model, one):
-        solution = model(one)
-        return solution.matrix, solution.mo_energies
-
-    together, energies = whole(model, example(GATED, molecule))
-    np.testing.assert_allclose(together, matrix, rtol=0, atol=1e-12)  # the same operations, fused apart
-    n = len(values["mo_energies"])
-    np.testing.assert_allclose(energies[:n], values["mo_energies"], rtol=0, atol=1e-12)
-    assert np.all(np.isposinf(energies[n:]))
-    assert not np.any(matrix[n:])
-    np.testing.assert_array_equal(matrix, matrix.T)
 
 
 def test_frames_and_operators_are_made_where_they_are_needed():
@@ -151,7 +130,16 @@ def agrees_with_finite_differences(settings, molecule, step):
 
 def test_chain_agrees_with_finite_differences():
     """Through integrals, powers, whitening, network and eigenproblem, at degenerate levels."""
-    agrees_with_finite_differences(LIGHT, g2("CH4"), 3e-4)
+    agrees_with_finite_differences(GATED, g2("CH4"), 3e-4)
+
+
+def test_chain_is_what_its_parts_are():
+    """The geometry is computed once in training; the result is that of the chain in one piece."""
+    molecule = g2("CH4")
+    _, values = observe(molecule)
+    others = np.vdot(LOSS_WEIGHTS[0], values["dipole"]) + np.vdot(LOSS_WEIGHTS, values["polarizability"])
+    expected = np.sum(values["mo_energies"] ** 3) + others
+    np.testing.assert_allclose(gradient_of(GATED, example(GATED, molecule))[0], expected, rtol=1e-10)  # fused apart
 
 
 @pytest.mark.slow
@@ -169,7 +157,7 @@ def test_chain_of_products_agrees_with_finite_differences():
 @pytest.mark.parametrize("name", ["H2", pytest.param("H2O", marks=pytest.mark.slow)])
 def test_padded_equals_unpadded_in_values_and_gradients(name):
     molecule = distorted(name)
-    results = [gradient_of(LIGHT, example(LIGHT, molecule, padded)) for padded in (False, True)]
+    results = [gradient_of(GATED, example(GATED, molecule, padded)) for padded in (False, True)]
     (value, (in_positions, in_weights)), (padded, (padded_positions, padded_weights)) = results
     assert np.abs(in_positions).max() > 1e-2
     np.testing.assert_allclose(padded, value, rtol=1e-11)  # another order of summation
@@ -210,31 +198,16 @@ def test_far_molecules_are_independent(settings):
 
 
 def test_the_list_of_pairs_shrinks_with_the_cutoff():
-    """Pairs beyond it have no part in F."""
-    model, waters = random_model(CUT), together(g2("H2O"), g2("CH4"), 7.0)
-    batch = example(CUT, waters)
-    distances = np.linalg.norm(waters.positions[:, None] - waters.positions[None], axis=-1)
-    assert batch.pairs.mask.sum() == 8 + np.sum(distances[np.triu_indices(8, 1)] <= 7.0) < 36
+    """Pairs beyond it have no part in F, though products reach from one of their atoms to the other."""
+    uncut = dataclasses.replace(CUT, representation=dataclasses.replace(CUT.representation, cutoff=None))
     assert example(CUT, together(g2("H2O"), g2("CH4"), 100.0)).pairs.mask.sum() == 6 + 15
-    whole = example(
-        dataclasses.replace(CUT, representation=dataclasses.replace(CUT.representation, cutoff=None)), waters
-    )
+    close = together(g2("H2O"), g2("CH4"), 5.0)
+    distances = np.linalg.norm(close.positions[:, None] - close.positions[None], axis=-1)[np.triu_indices(8, 1)]
+    short, whole = example(CUT, close), example(uncut, close)
     assert whole.pairs.mask.sum() == 36
-    expected = matrix_of(model, geometry_of(CUT, whole))
-    np.testing.assert_allclose(evaluate(model, waters), expected[:16, :16], rtol=0, atol=1e-12)  # order of summation
-
-
-def test_the_density_of_a_model_is_idempotent():
-    settings = dataclasses.replace(SETTINGS, target="density")
-    model, molecule = random_model(settings), g2("H2O")
-    geometry, overlap = geometry_of(settings, molecule), geometry_of(settings, molecule).space.overlap
-    raw = matrix_of(model, geometry)
-    solution = settings.solution(raw, geometry.space)
-    assert np.abs(raw @ overlap @ raw - 2 * raw).max() > 1e-2
-    np.testing.assert_allclose(solution.density @ overlap @ solution.density, 2 * solution.density, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(jnp.sum(solution.density * overlap), 10, atol=1e-10)
-    with pytest.raises(vp.InputError, match="the model predicts P, which has no orbital energies"):
-        solution.observable("mo_energies")
+    assert short.pairs.mask.sum() == 8 + np.sum(distances <= 7.0) < 36
+    ours, expected = (matrix_of(random_model(CUT), geometry_of(CUT, one)) for one in (short, whole))
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)  # order of summation
 
 
 @pytest.mark.parametrize(

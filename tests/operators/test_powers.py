@@ -18,12 +18,21 @@ TOLERANCE = 1e-11
 jitted_powers = jax.jit(potential_powers, static_argnums=(2, 3))
 
 
-@pytest.fixture(scope="module", params=[("H2O", "def2-svp"), ("CH4", "sto-3g")], ids="/".join)
-def matrices(request):
-    """PySCF's V and S."""
-    name, basis = request.param
+def of_pyscf(name, basis):
+    """V and S."""
     mole = pyscf_mole(g2(name), basis)
     return mole.intor("int1e_nuc"), mole.intor("int1e_ovlp")
+
+
+@pytest.fixture(scope="module", params=[("H2O", "def2-svp"), ("CH4", "sto-3g")], ids="/".join)
+def matrices(request):
+    return of_pyscf(*request.param)
+
+
+@pytest.fixture(scope="module")
+def degenerate():
+    """S has two triple eigenvalues."""
+    return of_pyscf("CH4", "sto-3g")
 
 
 def by_scipy(potential, metric, k, kind):
@@ -68,9 +77,9 @@ def test_metric_powers_transform_like_an_operator(matrices):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_padding_changes_nothing(matrices, kind):
-    n, extra = len(matrices[0]), 3
-    padded = [jnp.pad(m, (0, extra)) for m in matrices]
+def test_padding_changes_nothing(degenerate, kind):
+    n, extra = len(degenerate[0]), 3
+    padded = [jnp.pad(m, (0, extra)) for m in degenerate]
     mask = jnp.arange(n + extra) < n
     weights = np.random.default_rng(1).standard_normal((ORDER, n + extra, n + extra))
 
@@ -80,7 +89,7 @@ def test_padding_changes_nothing(matrices, kind):
         return jnp.vdot(weights[:, :size, :size], powers), powers
 
     derivative = jax.jit(jax.value_and_grad(value, argnums=(0, 1), has_aux=True))
-    (_, expected), gradients = derivative(*map(jnp.asarray, matrices), None)
+    (_, expected), gradients = derivative(*map(jnp.asarray, degenerate), None)
     (_, powers), padded_gradients = derivative(*padded, mask)
     assert_close(powers[:, :n, :n], expected)
     assert not np.any(powers[:, n:])
@@ -93,16 +102,19 @@ def test_padding_changes_nothing(matrices, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradient_in_both_matrices(matrices, kind):
+def test_gradient_in_both_matrices(degenerate, kind):
     rng = np.random.default_rng(2)
-    weights, (dv, ds) = rng.standard_normal((ORDER, *matrices[0].shape)), rng.standard_normal((2, *matrices[0].shape))
+    weights, (dv, ds) = (
+        rng.standard_normal((ORDER, *degenerate[0].shape)),
+        rng.standard_normal((2, *degenerate[0].shape)),
+    )
     dv, ds = dv + dv.T, 1e-3 * (ds + ds.T)  # small against the least eigenvalue of S
 
-    weights /= np.abs(jitted_powers(*matrices, ORDER, kind)).max(axis=(1, 2), keepdims=True)
+    weights /= np.abs(jitted_powers(*degenerate, ORDER, kind)).max(axis=(1, 2), keepdims=True)
 
     @jax.jit
     def along(t):
-        return jnp.vdot(weights, potential_powers(matrices[0] + t * dv, matrices[1] + t * ds, ORDER, kind))
+        return jnp.vdot(weights, potential_powers(degenerate[0] + t * dv, degenerate[1] + t * ds, ORDER, kind))
 
     exact = jax.jit(jax.grad(along))(0.0)
     assert abs(exact) > 1e-3
@@ -144,8 +156,8 @@ def test_second_derivative_at_the_most_degenerate_overlap():
     np.testing.assert_allclose(central_difference(first), exact, rtol=1e-7)  # step⁴ and rounding over step
 
 
-def test_vmap_equals_loop(matrices):
-    potential, metric = matrices
+def test_vmap_equals_loop(degenerate):
+    potential, metric = degenerate
     potentials = np.stack([potential, 0.5 * potential])
     batched = jax.jit(jax.vmap(lambda v: potential_powers(v, metric, 2, "lowdin")))(potentials)
     for power, v in zip(batched, potentials, strict=True):
