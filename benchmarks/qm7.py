@@ -79,6 +79,8 @@ def report(names: Sequence[str]) -> str:
     names_of_observables = (*SHOWN, "homo_lumo_gap")
     lines, chains = [], []
     for title, samples in sets.items():
+        if not samples:
+            continue
         lines += [
             f"\n{title}, {len(samples)} molecules\n",
             "| row | ε (eV) | μ (e·bohr) | α (bohr³) | gap MAE (eV) | s |",

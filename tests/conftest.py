@@ -17,6 +17,13 @@ import pytest  # noqa: E402
 jax.config.update("jax_enable_x64", True)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _free_programs_of_a_file():
+    """Many large programs in a process exhaust its memory maps, which ends it without a word."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def _free_programs(request):
     """Compiled programs of slow tests are given back: many large ones in a process exhaust its memory maps."""

@@ -26,7 +26,7 @@ from vpotjax.train.loop import Descent
 from vpotjax.train.report import error_rows, parity_plots
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
-WEIGHTS = {"mo_energies": 1e6, "homo_lumo_gap": 2e6, "dipole": 1e3, "polarizability": 6e2}
+WEIGHTS = {"mo_energies": 1e6, "homo_lumo_gap": 3e6, "dipole": 1.5e3, "polarizability": 3e2}
 
 
 @dataclasses.dataclass(frozen=True)
