@@ -91,7 +91,7 @@ def test_every_use_of_a_loaded_model_is_a_call_of_the_fresh_one(tmp_path, name):
     def close(result, each):
         leaves = (jax.tree.leaves(tree) for tree in (result, expected))
         for a, b in zip(*leaves, strict=True):
-            assert np.abs(b).max() > 1e-2
+            assert np.abs(b).max() > 1e-4  # far above rounding
             np.testing.assert_allclose(a[0] if each else a, b, rtol=1e-9, atol=1e-9)  # other orders of summation
 
     close(jax.jit(lambda b: jax.lax.map(functools.partial(output, model), b))(batch), each=True)
