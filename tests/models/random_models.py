@@ -98,7 +98,8 @@ def training() -> list[vp.Molecule]:
 @functools.cache
 def shape(settings: MatrixSettings) -> BatchShape:
     """Padded beyond every molecule of the tests, so that one program serves all."""
-    return batch_shape(settings.batch([together(g2("H2O"), g2("CH4"), 6.0), g2("HCOOH")]))
+    every_pair = dataclasses.replace(settings, representation=dataclasses.replace(settings.representation, cutoff=None))
+    return batch_shape(every_pair.batch([together(g2("H2O"), g2("CH4"), 6.0), g2("HCOOH")]))
 
 
 _geometry = jax.jit(lambda settings, molecule: settings.geometry(molecule), static_argnums=0)

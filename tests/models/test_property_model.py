@@ -147,6 +147,9 @@ def test_fits_do_not_depend_on_the_size_of_a_matrix_and_leave_rounding_out():
     x[:, 1, 2] *= 1e-12
     weights = fit_sums(x, y, matrices, folds).weights
     np.testing.assert_array_equal(weights != 0, [[True, True, True], [True, True, False]])
+    nothing = fit_sums(0 * x, y, matrices, folds, np.ones((40, 1)))  # as dipoles of single atoms
+    assert not nothing.weights.any()
+    np.testing.assert_allclose(nothing.constants, [[y.mean()]])
 
 
 def test_folds_keep_groups_together():

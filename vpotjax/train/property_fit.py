@@ -169,7 +169,7 @@ def fit_sums(
     inverse = np.where(size > rounding(x.dtype) * size.max(axis=0), 1 / np.maximum(size, 1e-300), 0.0)
     used = np.flatnonzero((inverse > 0) & (squares > 0))
     rows = x.reshape(len(x), -1, x.shape[3])[:, used].astype(float) * inverse.ravel()[used, None]
-    rows = np.swapaxes(rows, 1, 2).reshape(-1, len(used))
+    rows = np.swapaxes(rows, 1, 2).reshape(y.size, len(used))
     fit = ridge(rows, y.reshape(-1, 1), np.repeat(folds, x.shape[3]), constants)
     weights = np.zeros(inverse.size)
     weights[used] = inverse.ravel()[used] * fit.weights[:, 0]
