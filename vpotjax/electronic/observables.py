@@ -146,6 +146,14 @@ def _plain(predicted: Array, wanted: Array, _: Reference) -> jax.Array:
     return jnp.asarray(predicted) - wanted
 
 
+def _of_atoms(predicted: Array, wanted: Array, reference: Reference) -> jax.Array:
+    """Of real atoms, which come first, or of pairs of two of them; 0 for others."""
+    real = jnp.arange(jnp.shape(wanted)[-1]) < reference.natm
+    if jnp.ndim(wanted) == 2:
+        real = real[:, None] & real[None, :] & ~jnp.eye(len(real), dtype=bool)
+    return jnp.where(real, jnp.where(real, predicted, 0.0) - wanted, 0.0)
+
+
 def _levels(chosen: Callable[[jax.Array], jax.Array]) -> Difference:
     """Differences of the levels whose places, counted from the LUMO, are chosen; 0 for others."""
 
@@ -219,10 +227,20 @@ OBSERVABLES: Mapping[str, Observable] = {
         "polarizability", "α", "bohr³", "bohr³", lambda s: polarizability_of(s.orbitals, s.space.position)
     ),
     "lowdin_charges": Observable(
-        "lowdin_charges", "q", "e", "e", lambda s: lowdin_charges(s.density, s.space.overlap, s.space.basis)
+        "lowdin_charges",
+        "q",
+        "e",
+        "e",
+        lambda s: lowdin_charges(s.density, s.space.overlap, s.space.basis),
+        difference=_of_atoms,
     ),
     "mayer_bond_orders": Observable(
-        "mayer_bond_orders", "B", "", "", lambda s: mayer_bond_orders(s.density, s.space.overlap, s.space.basis)
+        "mayer_bond_orders",
+        "B",
+        "",
+        "",
+        lambda s: mayer_bond_orders(s.density, s.space.overlap, s.space.basis),
+        difference=_of_atoms,
     ),
     "energy": Observable("energy", "E", "eV", "hartree", None, HARTREE_TO_EV),
 }
