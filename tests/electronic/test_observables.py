@@ -132,7 +132,7 @@ def summary_of(name, predicted):
     """One molecule at a time, and both at once by vmap."""
     single = [molecule_errors(name, predicted[i], molecule(i)) for i in range(2)]
     both = jax.tree.map(lambda *leaves: np.stack(leaves), molecule(0), molecule(1))
-    joint = jax.vmap(lambda p, r: molecule_errors(name, p, r))(predicted, both)
+    joint = jax.jit(jax.vmap(lambda p, r: molecule_errors(name, p, r)))(predicted, both)
     for i, errors in enumerate(single):
         np.testing.assert_allclose([x[i] for x in joint], errors, rtol=1e-14)  # rounding
     assert error_summary([joint]) == error_summary(single)

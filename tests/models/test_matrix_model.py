@@ -129,8 +129,8 @@ def agrees_with_finite_differences(settings, molecule, step):
 
 
 def test_chain_agrees_with_finite_differences():
-    """Through integrals, powers, whitening, network and eigenproblem, at degenerate levels."""
-    agrees_with_finite_differences(GATED, g2("CH4"), 3e-4)
+    """Through integrals, powers, whitening, network and eigenproblem, at degenerate levels and between equal atoms."""
+    agrees_with_finite_differences(GATED, g2("CH4"), 1e-4)
 
 
 def test_chain_is_what_its_parts_are():
@@ -145,11 +145,11 @@ def test_chain_is_what_its_parts_are():
 @pytest.mark.slow
 def test_chain_of_products_agrees_with_finite_differences():
     """Through hidden operators, the cutoff and the normalisation, with a pair of atoms at the cutoff's edge."""
-    representation = Representation(SPECIES, "sto-3g", ("external",), 2, ("rational",), 2.87)
+    representation = Representation(SPECIES, "sto-3g", ("external",), 2, ("rational",), 2.89)
     network = dataclasses.replace(POWER, layers=1, coupling=True)
     settings = dataclasses.replace(SETTINGS, representation=representation, network=network)
     water = g2("H2O")
-    assert 2.86 < np.linalg.norm(water.positions[1] - water.positions[2]) < 2.87
+    assert 2.88 < np.linalg.norm(water.positions[1] - water.positions[2]) < 2.89
     # A small step, for the cutoff's edge and the soft norms of small blocks vary fast; rounding over step is 1e-8.
     agrees_with_finite_differences(settings, water, 1e-5)
 

@@ -102,7 +102,7 @@ def test_the_order_of_a_pair_of_one_element_is_the_sign_of_odd_channels(name):
     assert (changed > 1e-2) == (name == "user")  # whose module knows nothing of this
 
 
-@pytest.mark.parametrize("name", CORRECTING)
+@pytest.mark.parametrize("name", ["gated", "coupling", "user"])
 def test_every_weight_matters(name):
     """The matrix depends on every array of weights, and its derivative is that of finite differences."""
     model, geometry = model_of(name), geometry_of(SETTINGS, ACID())
@@ -126,7 +126,7 @@ def test_every_weight_matters(name):
 
 @pytest.mark.parametrize("name", ["gated", "matrix-power", "user"])
 def test_padding_and_single_precision(name):
-    model, molecule = model_of(name), distorted("H2O", 4)
+    model, molecule = model_of(name), distorted("H2", 4)  # alone it compiles fast, padding has p functions
     padded, alone = evaluate(model, molecule), geometry_of(SETTINGS, molecule, padded=False)
     np.testing.assert_allclose(matrix_of(model, alone), padded, rtol=0, atol=TOLERANCE * np.abs(padded).max())
 

@@ -68,7 +68,7 @@ def test_norm_of_a_normalised_operator_is_at_most_one():
 
 def test_deep_stacks_stay_small():
     """A layer adds at most four, with `coupling` five, to the norm of a hidden operator, at first at most one."""
-    elements, layers = np.random.default_rng(2).integers(0, 2, 8), 5
+    elements, layers = np.random.default_rng(2).integers(0, 2, 8), 3
     network = dataclasses.replace(NETWORK, layers=layers, coupling=True)
     operators = hidden(network, inputs_of(random_operators(8, 50.0), elements))
     for matrix in operators:

@@ -50,7 +50,8 @@ class PairInvariants(nn.Module):
 
         atoms = nn.silu(dense("atom", width)(even[:natm]) + table("elements", self.species)[inputs.elements])
         left, right = atoms[inputs.pairs.first], atoms[inputs.pairs.second]
-        e = dense("even", width)(jnp.concatenate([even, jnp.abs(odd), left + right, left * right], axis=-1))
+        soft = jnp.sqrt(1 + odd**2) - 1  # |odd| would have a kink where atoms are equivalent
+        e = dense("even", width)(jnp.concatenate([even, soft, left + right, left * right], axis=-1))
         e = nn.silu(e + table("kinds", kind_count(self.species))[inputs.kinds])
         for i, size in enumerate(self.hidden[1:], start=1):
             e = nn.silu(dense(f"even_{i}", size)(e))
