@@ -92,7 +92,7 @@ def report(names: Sequence[str]) -> str:
             if not (folder / "seconds.txt").exists():
                 continue
             model = load_model(folder)
-            labels = Labels(LARGE, SMALL, names_of_observables, matrices=False)
+            labels = Labels(LARGE, SMALL, names_of_observables)
             buckets = [b for _, b in prepared_buckets(samples, model.settings, labels, 2 if title != "chains" else 4)]
             seconds = (folder / "seconds.txt").read_text().strip()
             whole = evaluated(model, buckets, names_of_observables)

@@ -1,16 +1,20 @@
 """Data of `benchmarks.qm7`: 850 labelled QM7 molecules, and labels made here of QM9 molecules and of chains.
 
-    python -m benchmarks.qm7_data          label what has no labels yet, one process on one thread; half an hour and
-    more
+    python -m benchmarks.qm7_data          label what has no labels yet, two processes on one thread each; an hour
 
 Labels are those of the shared QM7 files: RKS B3LYP, STO-3G with F and S, def2-TZVP with density fitting and PySCF's
-grid level 1. Finished molecules are kept in runs/labels/transfer.
+grid level 1. F and S in 6-31G, with density fitting and that grid too, are made here. Finished molecules are kept in
+runs/labels/transfer and runs/labels/qm7-6-31g.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +22,11 @@ import numpy as np
 from benchmarks.labels import LABELS, SHARED, frames
 from vpotjax.io.dataset import Dataset, Sample
 from vpotjax.molecule import Molecule
+from vpotjax.reference.generate import THREAD_VARIABLES
 from vpotjax.units import ANGSTROM_TO_BOHR
 
-SMALL, LARGE = "sto-3g", "def2-tzvp"
+SMALL, MIDDLE, LARGE = "sto-3g", "6-31g", "def2-tzvp"
+EFFECTIVE, TRANSFER = LABELS / "qm7-6-31g", LABELS / "transfer"
 ATTRIBUTES = {"xc": "b3lyp", "small_basis": SMALL, "large_basis": LARGE, "ao_order": "pyscf"}
 TEST, VALIDATION, TRAIN = 60, 45, 700
 QM9_COUNT = 30
@@ -69,7 +75,8 @@ def _samples(name: str) -> Iterator[Sample]:
             labels[basis] |= {"dipole": data[f"mu_{short}"][i]}
             alpha = data[f"alpha_uncoupled_{short}"][i]
             labels[basis] |= {"polarizability": (alpha + alpha.T) / 2}  # it is symmetric up to rounding
-        yield Sample(str(data["names"][i]) if "names" in data else f"cookbook_{i:03d}", "train", molecule, labels)
+        name = str(data["names"][i]) if "names" in data else f"cookbook_{i:03d}"
+        yield Sample(name, "train", molecule, labels | _made(EFFECTIVE / f"{name}.npz"))
 
 
 def transfer_molecules() -> dict[str, Molecule]:
@@ -89,38 +96,51 @@ def _molecule(symbols: list[str], positions: np.ndarray) -> Molecule:
 
 def transfer_dataset() -> Dataset:
     """What is labelled of `transfer_molecules`, all in the split "test"."""
-    samples = []
-    for name, molecule in transfer_molecules().items():
-        path = LABELS / "transfer" / f"{name}.npz"
-        if path.exists():
-            with np.load(path) as file:
-                flat = {key: file[key] for key in file}
-            labels: dict[str, dict[str, Any]] = {SMALL: {}, LARGE: {}}
-            for key, value in flat.items():
+    molecules = transfer_molecules().items()
+    samples = [Sample(name, "test", molecule, _made(TRANSFER / f"{name}.npz")) for name, molecule in molecules]
+    return Dataset([s for s in samples if s.labels], ATTRIBUTES)
+
+
+def _made(path: Path) -> dict[str, dict[str, Any]]:
+    """Labels of a file by basis; none where it is not there."""
+    labels: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        with np.load(path) as file:
+            for key in file:
                 basis, quantity = key.split("/")
-                labels[basis][quantity] = value
-            samples.append(Sample(name, "test", molecule, labels))
-    return Dataset(samples, ATTRIBUTES)
+                labels.setdefault(basis, {})[quantity] = file[key]
+    return labels
+
+
+def _label(path: Path, molecule: Molecule, bases: Sequence[str]) -> str:
+    """Make the file of one molecule; returns its name."""
+    from vpotjax.interop.pyscf import reference_labels
+
+    labels = {}
+    for basis in bases:
+        settings = {} if basis == SMALL else {"density_fit": True, "grid_level": 1}
+        own = reference_labels(molecule, basis, "b3lyp", matrices=basis != LARGE, **settings)
+        labels |= {f"{basis}/{key}": x for key, x in own.items()}
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("wb") as file:
+        np.savez(file, **labels)
+    unfinished.rename(path)
+    return path.stem
 
 
 def make() -> None:
     """Label what has no labels yet."""
-    from vpotjax.interop.pyscf import reference_labels
-
-    folder = LABELS / "transfer"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, molecule in transfer_molecules().items():
-        path = folder / f"{name}.npz"
-        if path.exists():
-            continue
-        small = reference_labels(molecule, SMALL, "b3lyp", matrices=True)
-        large = reference_labels(molecule, LARGE, "b3lyp", density_fit=True, grid_level=1)
-        labels = {f"{b}/{key}": x for b, own in ((SMALL, small), (LARGE, large)) for key, x in own.items()}
-        unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            np.savez(file, **labels)
-        unfinished.rename(path)
-        print(name, molecule.formula, flush=True)
+    jobs = [(EFFECTIVE, s.name, s.molecule, (MIDDLE,)) for s in qm7_dataset().samples]
+    jobs += [(TRANSFER, name, molecule, (SMALL, LARGE)) for name, molecule in transfer_molecules().items()]
+    for folder in (EFFECTIVE, TRANSFER):
+        folder.mkdir(parents=True, exist_ok=True)
+    paths = [(folder / f"{name}.npz", molecule, bases) for folder, name, molecule, bases in jobs]
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = "1"
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        tasks = [pool.submit(_label, *job) for job in paths if not job[0].exists()]
+        for i, task in enumerate(as_completed(tasks)):
+            print(f"{i + 1} of {len(tasks)}: {task.result()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import pytest
 from tests.molecules import g2, pyscf_mole
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
-from vpotjax.batching import ShapePool, batch_shape, buckets, joint_batch_shape, pad_arrays, pad_batch
+from vpotjax.batching import batch_shape, buckets, joint_batch_shape, pad_arrays, pad_batch
 from vpotjax.integrals.nuclear_attraction import external_potential
 from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
+from vpotjax.shape_pool import ShapePool
 
 # H has no p and F has no s: a molecule may lack any l of the batch, also the lowest. Without d, gradients compile fast.
 GAPS = {

@@ -195,7 +195,12 @@ def joint_batch_shape(shapes: Iterable[BatchShape]) -> BatchShape:
 
 
 def buckets(
-    molecules: Sequence[Molecule], basis: str | Mapping[str, Any], count: int = 6, *, cartesian: bool = False
+    molecules: Sequence[Molecule],
+    basis: str | Mapping[str, Any],
+    count: int = 6,
+    *,
+    cartesian: bool = False,
+    pair_cutoff: float | None = None,
 ) -> list[tuple[np.ndarray, BatchShape]]:
     """Groups of molecules of similar size, each with the one shape, and hence the one program, that serves it.
 
@@ -208,6 +213,7 @@ def buckets(
         basis: as in `pad_batch`.
         count: most groups, ≥ 1.
         cartesian: as in `load_basis`, for all bases.
+        pair_cutoff: as in `pad_batch`.
 
     Returns:
         For each group, smallest first: positions in `molecules` and shape for `pad_batch`.
@@ -217,80 +223,28 @@ def buckets(
     """
     if not molecules or count < 1:
         raise InputError(f"count is {count} for {len(molecules)} molecules; give at least one of each.")
-    bases = {"orbital": basis} if isinstance(basis, str) else dict(basis)
-    compositions: dict[tuple[int, ...], BatchShape] = {}
-    keys = [tuple(sorted(m.numbers.tolist())) for m in molecules]
-    for key in set(keys):
-        shapes = tuple(
-            (role, _shape(load_basis(spec, np.array(key), cartesian=cartesian))) for role, spec in bases.items()
-        )
-        compositions[key] = BatchShape(len(key), shapes, len(key) * (len(key) + 1) // 2)
-    sizes = np.array([sum(shape.nao for _, shape in compositions[key].bases) for key in keys])
+    shapes = molecule_shapes(molecules, basis, cartesian, pair_cutoff)
+    sizes = np.array([sum(shape.nao for _, shape in own.bases) for own in shapes])
     edges = _cuts(sizes, count)
     groups = [np.flatnonzero((sizes > low) & (sizes <= high)) for low, high in zip([0, *edges], edges, strict=False)]
-    return [(group, joint_batch_shape(compositions[key] for key in {keys[i] for i in group})) for group in groups]
+    return [(group, joint_batch_shape(shapes[i] for i in group)) for group in groups]
 
 
-class ShapePool:
-    """Shapes for molecules that come one group after the other: few, so that there are few programs.
-
-    A group gets the first known shape that holds it and has at most twice its AOs, squared; else a new one, with sizes
-    rounded up.
-    """
-
-    LARGEST = 16
-    """Molecules of one group."""
-
-    def __init__(self) -> None:
-        self.shapes: list[BatchShape] = []
-
-    def groups(
-        self, molecules: Sequence[Molecule], basis: Mapping[str, Any], pair_cutoff: float | None = None
-    ) -> list[tuple[list[int], BatchShape]]:
-        """Places of molecules of similar size, and the shape of each group."""
-        sizes = [batch_shape(pad_batch([m], basis, pair_cutoff=pair_cutoff)) for m in molecules]
-        order = sorted(range(len(molecules)), key=lambda i: _cost(sizes[i]))
-        result: list[tuple[list[int], BatchShape]] = []
-        group: list[int] = []
-        for i in order:
-            if group and (len(group) == self.LARGEST or _cost(sizes[i]) > 2 * _cost(sizes[group[0]])):
-                result.append((group, self._shape([sizes[k] for k in group])))
-                group = []
-            group.append(i)
-        return [*result, (group, self._shape([sizes[k] for k in group]))]
-
-    @staticmethod
-    def count(molecules: int) -> int:
-        """Places of a batch for so many molecules: a power of two."""
-        return 1 << (molecules - 1).bit_length()
-
-    def _shape(self, shapes: Sequence[BatchShape]) -> BatchShape:
-        needed = joint_batch_shape(shapes)
-        for known in self.shapes:
-            same = tuple(role for role, _ in known.bases) == tuple(role for role, _ in needed.bases)
-            if same and joint_batch_shape([known, needed]) == known and _cost(known) <= 2 * _cost(needed):
-                return known
-        self.shapes.append(_rounded(needed))
-        return self.shapes[-1]
-
-
-def _cost(shape: BatchShape) -> int:
-    return sum(sizes.nao for _, sizes in shape.bases) ** 2
-
-
-def _rounded(shape: BatchShape) -> BatchShape:
-    """With sizes of the series 1, 2, 3, 4, 6, 8, 12, 16, 24, …; zero stays."""
-
-    def up(n: int) -> int:
-        return next(s for k in range(40) for s in (1 << k, 3 << k >> 1) if s >= n) if n else 0
-
-    def of_basis(sizes: BasisShape) -> BasisShape:
-        nshl = tuple(up(n) for n in sizes.nshl)
-        room = sum(n * function_count(l, sizes.cartesian) for l, n in enumerate(nshl))
-        return sizes._replace(nao=min(up(sizes.nao), room), nprim=tuple(up(n) for n in sizes.nprim), nshl=nshl)
-
-    natm = up(shape.natm)
-    return BatchShape(natm, tuple((role, of_basis(b)) for role, b in shape.bases), natm + up(shape.npair - shape.natm))
+def molecule_shapes(
+    molecules: Sequence[Molecule], basis: str | Mapping[str, Any], cartesian: bool, pair_cutoff: float | None
+) -> list[BatchShape]:
+    """The sizes of each molecule alone; those of bases follow from the composition."""
+    bases = {"orbital": basis} if isinstance(basis, str) else dict(basis)
+    known: dict[tuple[int, ...], tuple[tuple[str, BasisShape], ...]] = {}
+    shapes = []
+    for molecule in molecules:
+        key = tuple(sorted(molecule.numbers.tolist()))
+        if key not in known:
+            loaded = ((role, load_basis(spec, np.array(key), cartesian=cartesian)) for role, spec in bases.items())
+            known[key] = tuple((role, _shape(own)) for role, own in loaded)
+        npair = molecule.natm + len(_offsite_pairs(molecule, pair_cutoff))
+        shapes.append(BatchShape(molecule.natm, known[key], npair))
+    return shapes
 
 
 def _cuts(sizes: np.ndarray, count: int) -> list[int]:

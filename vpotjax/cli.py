@@ -176,6 +176,8 @@ class _ConsoleReporter:
         if row["limited"]:
             losses += f", limited {row['limited']}"
         self.bar.update(self.task, completed=sum(self.done.values()), description=losses)
+        if not self.console.is_terminal:  # where a bar is not seen before its end
+            self.say(f"  network {row['network']}, step {row['step']}: {losses}")
         if sum(self.done.values()) >= self.steps:
             self.bar.stop()
 
@@ -257,8 +259,9 @@ def _write_predictions(command: Predict, model: Any, console: Console) -> None:
 
     assert command.out is not None
     units = {name: observable.atomic_unit for name, observable in OBSERVABLES.items()}
+    axes = {name: observable.axes for name, observable in OBSERVABLES.items()}
     warned = written = 0
-    with prediction_writer(command.out, units) as writer, Progress(console=console) as bar:
+    with prediction_writer(command.out, units, axes) as writer, Progress(console=console) as bar:
         task = bar.add_task("predicting", total=molecule_count(command.file))
         for chunk in _chunks(predictions(model, iterate_molecules(command.file)), CHUNK):
             values, spreads = (

@@ -19,7 +19,7 @@ import numpy as np
 from vpotjax._checks import InputError, is_concrete, require_shape
 from vpotjax._numerics import adjoint
 from vpotjax._typing import Array
-from vpotjax.electronic.observables import Reference, known_observable
+from vpotjax.electronic.observables import Reference, known_observable, plain_difference
 from vpotjax.metrics import label_of
 
 CONSTANT = 1e-12  # squared atomic units; a variance below it is rounding
@@ -183,9 +183,10 @@ Weight = float | Callable[[Any], Any]
 
 
 class Predicted(Protocol):
-    """What a loss sees of a prediction; `Solution` is one."""
+    """What a loss sees of a prediction; `Solution` is one. Losses of matrices need `matrix` and `space`."""
 
     matrix: Any
+    space: Any
 
     def observable(self, name: str) -> Any:
         """In atomic units."""
@@ -218,6 +219,10 @@ class Loss:
 def _terms(loss: Any) -> tuple[Loss, ...]:
     if isinstance(loss, Sum):
         return loss.terms
+    if loss == 0:  # where the builtin `sum` starts
+        return ()
+    if not callable(loss):
+        raise InputError(f"a term of the loss is {loss!r}; add losses, or functions of prediction and reference.")
     return (loss,) if isinstance(loss, Loss) else (Custom(loss),)
 
 
@@ -269,7 +274,9 @@ class Weighted(Loss):
         return weight * self.term(predicted, reference, progress)
 
     def fitted(self, references: Sequence[Reference]) -> Loss:
-        """With the term fitted."""
+        """With the term fitted, unless it has no weight."""
+        if not callable(self.weight) and self.weight == 0:
+            return self
         return dataclasses.replace(self, term=self.term.fitted(references))
 
 
@@ -322,7 +329,8 @@ class Observed(Loss):
             mean = np.concatenate([x[m] for x, m in zip(values, masks, strict=True)]).mean()
             squares = [np.sum(np.where(m, x - mean, 0.0) ** 2, axis=1) for x, m in zip(values, masks, strict=True)]
         else:
-            mean = sum(x.sum(axis=0) for x in values) / len(natm) if values[0].ndim == 1 or _same(values) else 0.0
+            same = observable.difference is plain_difference  # else of atoms, over which a mean has no meaning
+            mean = sum(x.sum(axis=0) for x in values) / len(natm) if same else 0.0
             squares = [np.sum((x - mean).reshape(len(x), -1) ** 2, axis=1) for x in values]
         variance = float(np.mean(np.concatenate(squares) / natm**2))
         if not variance > CONSTANT:
@@ -330,11 +338,6 @@ class Observed(Loss):
                 f"{self.name} does not vary over the {len(natm)} training molecules; give more, or the weight 0."
             )
         return dataclasses.replace(self, variance=variance)
-
-
-def _same(values: Sequence[np.ndarray]) -> bool:
-    """Whether an observable has one shape in all molecules, so that a mean over them has a meaning."""
-    return len({x.shape[1:] for x in values}) == 1 and values[0].shape[1:] in ((), (3,), (3, 3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -351,7 +354,7 @@ class MatrixElements(Loss):
 
     def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
         """See `matrix_loss` and `density_loss`."""
-        space, wanted = predicted.space, reference.values[self.target]  # pyright: ignore[reportAttributeAccessIssue]
+        space, wanted = predicted.space, reference.values[self.target]
         if self.target == "density":
             return density_loss(predicted.matrix, wanted, space.overlap) / self.scale**2
         return matrix_loss(predicted.matrix, wanted, space.ao_mask) / self.scale**2
@@ -370,6 +373,6 @@ class Alignment(Loss):
 
     def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
         """See the class."""
-        values, mask = reference.values, predicted.space.ao_mask  # pyright: ignore[reportAttributeAccessIssue]
+        values, mask = reference.values, predicted.space.ao_mask
         coefficients, energies = values["orbitals"], values["levels"]
         return wavefunction_alignment_loss(predicted.matrix, coefficients, energies, mask) / self.scale**2

@@ -142,7 +142,8 @@ _register(DensitySolution)
 Difference = Callable[[Any, Array, Reference], jax.Array]
 
 
-def _plain(predicted: Array, wanted: Array, _: Reference) -> jax.Array:
+def plain_difference(predicted: Array, wanted: Array, _: Reference) -> jax.Array:
+    """Of observables that have one shape in all molecules."""
     return jnp.asarray(predicted) - wanted
 
 
@@ -182,6 +183,8 @@ class Observable:
         factor: from that to `unit`.
         compute: from a `Solution`; None where F does not hold it.
         difference: predicted − reference with zeros where there is nothing to compare.
+        axes: what the axes of the array count: "orbital", "atom" (both padded in a batch) or "xyz".
+        of_density: whether a predicted P holds it.
         mean_absolute: whether the customary error is the mean |Δ|, as of levels, or ‖Δ‖ over the number of atoms.
     """
 
@@ -191,8 +194,10 @@ class Observable:
     atomic_unit: str
     compute: Callable[[Solution], jax.Array] | None
     factor: float = 1.0
-    difference: Difference = _plain
+    difference: Difference = plain_difference
     mean_absolute: bool = False
+    axes: tuple[str, ...] = ()
+    of_density: bool = False
 
 
 def _quadrupole(solution: Solution) -> jax.Array:
@@ -206,8 +211,10 @@ def _all(place: jax.Array) -> jax.Array:
 
 
 def _ev(symbol: str, difference: Difference, compute: Callable[[Solution], jax.Array] | None = None) -> Observable:
-    levels = compute or (lambda solution: solution.mo_energies)
-    return Observable("mo_energies", symbol, "eV", "hartree", levels, HARTREE_TO_EV, difference, mean_absolute=True)
+    """Of orbital energies, in eV: all of them, or what `compute` makes of them."""
+    axes = () if compute else ("orbital",)
+    compute = compute or (lambda solution: solution.mo_energies)
+    return Observable("mo_energies", symbol, "eV", "hartree", compute, HARTREE_TO_EV, difference, True, axes)
 
 
 OBSERVABLES: Mapping[str, Observable] = {
@@ -221,10 +228,19 @@ OBSERVABLES: Mapping[str, Observable] = {
         "e·bohr",
         "e·bohr",
         lambda s: dipole(s.density, s.space.position, s.space.positions, s.space.basis.nuclear_charges),
+        axes=("xyz",),
+        of_density=True,
     ),
-    "quadrupole": Observable("quadrupole", "Q", "e·bohr²", "e·bohr²", _quadrupole),
+    "quadrupole": Observable(
+        "quadrupole", "Q", "e·bohr²", "e·bohr²", _quadrupole, axes=("xyz", "xyz"), of_density=True
+    ),
     "polarizability": Observable(
-        "polarizability", "α", "bohr³", "bohr³", lambda s: polarizability_of(s.orbitals, s.space.position)
+        "polarizability",
+        "α",
+        "bohr³",
+        "bohr³",
+        lambda s: polarizability_of(s.orbitals, s.space.position),
+        axes=("xyz", "xyz"),
     ),
     "lowdin_charges": Observable(
         "lowdin_charges",
@@ -233,6 +249,8 @@ OBSERVABLES: Mapping[str, Observable] = {
         "e",
         lambda s: lowdin_charges(s.density, s.space.overlap, s.space.basis),
         difference=_of_atoms,
+        axes=("atom",),
+        of_density=True,
     ),
     "mayer_bond_orders": Observable(
         "mayer_bond_orders",
@@ -241,6 +259,8 @@ OBSERVABLES: Mapping[str, Observable] = {
         "",
         lambda s: mayer_bond_orders(s.density, s.space.overlap, s.space.basis),
         difference=_of_atoms,
+        axes=("atom", "atom"),
+        of_density=True,
     ),
     "energy": Observable("energy", "E", "eV", "hartree", None, HARTREE_TO_EV),
 }

@@ -16,14 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax._guards import flag
 from vpotjax._numerics import inverse_square_root, square_root, unit_padding
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
-from vpotjax.basis import Basis
+from vpotjax.basis import Basis, load_basis
 from vpotjax.batching import Batch, BatchShape, pad_batch
 from vpotjax.electronic.density import density_matrix
 from vpotjax.electronic.observables import DensitySolution, OrbitalSpace, Solution
@@ -113,18 +112,21 @@ class MatrixSettings:
             InputError: an element that the model does not know, an open shell, or more electrons than the basis holds.
         """
         for molecule in molecules:
-            require_known_elements(molecule.numbers, self.species)
-            if molecule.spin:
-                raise InputError(f"{molecule.formula} has spin {molecule.spin}; the model is for closed shells.")
-        batch = pad_batch(molecules, self.bases, shape, pair_cutoff=self.representation.cutoff)
-        room = 2 * np.sum(batch.bases["orbital"].ao_mask, axis=1)
-        for molecule, nelec, most in zip(molecules, batch.nelec, room, strict=True):
-            if nelec > most:
-                raise InputError(
-                    f"{molecule.formula} with charge {molecule.charge} has {nelec} electrons, but "
-                    f"{self.orbital_basis!r} holds {most}; check the charge."
-                )
-        return batch
+            self.require(molecule)
+        return pad_batch(molecules, self.bases, shape, pair_cutoff=self.representation.cutoff)
+
+    def require(self, molecule: Molecule) -> None:
+        """Raise InputError where the model does not know an element, or the basis of F does not hold the electrons."""
+        require_known_elements(molecule.numbers, self.species)
+        if molecule.spin:
+            raise InputError(f"{molecule.formula} has spin {molecule.spin}; the model is for closed shells.")
+        basis = load_basis(self.orbital_basis, molecule.numbers)
+        nelec, most = int(molecule.nelec(basis)), 2 * basis.nao
+        if not 0 <= nelec <= most:
+            raise InputError(
+                f"{molecule.formula} with charge {molecule.charge} has {nelec} electrons, but {self.orbital_basis!r} "
+                f"holds 0 to {most}; check the charge."
+            )
 
     def geometry(self, molecule: Batch) -> Geometry:
         """What follows from one molecule of `batch` without any weight.

@@ -32,7 +32,9 @@ class Network(Protocol):
 
     Two attributes may say more: `operators = True` asks for `NetworkInputs.operators`; `symmetric = True` promises that
     even outputs stay and odd ones change sign where the atoms of a pair of one element are exchanged. Without the
-    promise the model evaluates the module for both orders and keeps what has that symmetry.
+    promise the model evaluates the module for both orders and keeps what has that symmetry; that is enough for a
+    module whose output for a pair depends on odd channels of this pair alone. Where there is a cutoff, a module that is
+    not zero for zero features should multiply its output by `NetworkInputs.near`.
     """
 
     def module(self, outputs: Outputs, species: int) -> Any:

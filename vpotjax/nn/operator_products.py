@@ -162,7 +162,10 @@ class ProductLayer(nn.Module):
 
 
 def unit_norm(operators: jax.Array) -> jax.Array:
-    """Operators (channels, natm, width, natm, width) over √(n_i n_j), n_i = Σ_j ‖M_ij‖: norm at most one."""
+    """Operators (channels, natm, width, natm, width) over √(n_i n_j), n_i = Σ_j ‖M_ij‖: norm about one at most.
+
+    Of the norm of each block 1e-3 is not counted, so that the derivative is finite at zero.
+    """
     norms = jnp.sqrt(jnp.sum(operators**2, axis=(2, 4)) + SMALL) - SMALL**0.5
     scale = jax.lax.rsqrt(jnp.sum(norms, axis=-1) + SMALL**0.5)
     return operators * scale[:, :, None, None, None] * scale[:, None, None, :, None]

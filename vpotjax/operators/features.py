@@ -44,30 +44,16 @@ class PairFeatures:
     layout: ShellLayout = static_field()
     near: Array | None = None
 
-
-@pytree
-class NetworkInputs:
-    """What a network sees: features from `Whitening`, of size one, in the network's precision; else `PairFeatures`."""
-
-    values: Mapping[Irrep, Array]
-    even: tuple[tuple[Irrep, int], ...] = static_field()
-    kinds: Array
-    elements: Array
-    pairs: PairList
-    operators: Array | None
-    layout: ShellLayout = static_field()
-    near: Array | None = None
-
-    @property
-    def onsite(self) -> jax.Array:
-        """(npair,) True for the pair of an atom with itself."""
-        return jnp.asarray(self.pairs.first) == jnp.asarray(self.pairs.second)
-
     def parts(self, irrep: Irrep) -> tuple[jax.Array, jax.Array]:
         """Even and odd channels of an irrep."""
         count = dict(self.even)[irrep]
         values = jnp.asarray(self.values[irrep])
         return values[:, :count], values[:, count:]
+
+
+@pytree
+class NetworkInputs(PairFeatures):
+    """What a network sees: features that `Whitening` gave size one, in the network's precision."""
 
 
 T = TypeVar("T", PairFeatures, NetworkInputs)

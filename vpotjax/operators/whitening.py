@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,9 @@ def scalar_norm(inputs: NetworkInputs) -> jax.Array:
     return jnp.sqrt(jnp.sum(even[..., 0] ** 2, axis=-1))
 
 
-def fitted_whitening(batches: Sequence[PairFeatures], species: int, matrices: int, noise: float = 1e-2) -> Whitening:
+def fitted_whitening(
+    batches: Sequence[PairFeatures], species: int, matrices: int, noise: float = 1e-2, dtype: Any = None
+) -> Whitening:
     """The whitening of training molecules.
 
     Channels are divided by their root mean square; those that symmetry makes zero for a kind of pair (such as the
@@ -87,6 +90,7 @@ def fitted_whitening(batches: Sequence[PairFeatures], species: int, matrices: in
         species: number of elements.
         matrices: how many matrices the channels come from.
         noise: relative second moment below which a direction counts as noise.
+        dtype: in which the features were computed, which decides what is rounding; default: as they are stored.
     """
     first, means, transforms = batches[0], {}, {}
     largest = _magnitudes(batches, matrices)
@@ -101,7 +105,7 @@ def fitted_whitening(batches: Sequence[PairFeatures], species: int, matrices: in
             if moments is None:
                 continue
             means[irrep][kind], second = moments
-            tolerance = rounding(np.asarray(first.values[irrep]).dtype) * largest(channels, even)
+            tolerance = rounding(np.dtype(dtype or np.asarray(first.values[irrep]).dtype)) * largest(channels, even)
             parts = [slice(0, channels)] if mixed[kind] else [slice(0, even), slice(even, channels)]
             for part in parts:
                 transforms[irrep][kind][part, part] = _inverse_root(second[part, part], tolerance[part], noise)

@@ -36,9 +36,10 @@ class Evaluation(NamedTuple):
     pairs: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def comparable(names: Sequence[str]) -> tuple[str, ...]:
-    """Of the table, what can be compared where there are these labels."""
-    return tuple(n for n, o in OBSERVABLES.items() if o.label in names and o.compute is not None)
+def comparable(labels: Sequence[str], target: str = "fock") -> tuple[str, ...]:
+    """Of the table, what a model of F or P ("density") can be compared in where there are these labels."""
+    of_target = {name for name, o in OBSERVABLES.items() if o.of_density or (o.compute and target == "fock")}
+    return tuple(name for name, o in OBSERVABLES.items() if o.label in labels and name in of_target)
 
 
 def evaluated(ensemble: Ensemble, buckets: Sequence[Bucket], names: Sequence[str]) -> Evaluation:

@@ -64,7 +64,8 @@ class Fitted(NamedTuple):
 def whitened(train: Sequence[Bucket], settings: MatrixSettings, noise: float = 1e-2) -> Whitening:
     """The whitening of training molecules with `Geometry` content, and the range that they span."""
     batches = [b.content.features for b in train if len(b)]
-    return fitted_whitening(batches, len(settings.species), settings.representation.matrix_count, noise)
+    dtype = np.asarray(train[0].content.space.positions).dtype
+    return fitted_whitening(batches, len(settings.species), settings.representation.matrix_count, noise, dtype)
 
 
 def aligned_matrices(bucket: Bucket) -> np.ndarray:

@@ -35,7 +35,6 @@ class Descent:
         batch_size: molecules per step.
         learning_rate: peak; a linear warm-up over the first twentieth, then a cosine to `final` of it.
         final: see `learning_rate`.
-        clip: largest norm of a step's gradient, in multiples of a running mean of it.
         limit: largest norm of a molecule's gradient, in multiples of the batch's median.
         tolerated: share of molecules whose gradients may be left out between two evaluations.
         evaluations: how often the validation loss is computed; the weights of the best are kept.

@@ -26,6 +26,7 @@ from vpotjax.train.loop import Descent
 from vpotjax.train.report import error_rows, parity_plots
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
+CORRECTION = 0.03  # hartree
 WEIGHTS = {"mo_energies": 1e6, "homo_lumo_gap": 3e6, "dipole": 1.5e3, "polarizability": 3e2}
 
 
@@ -36,7 +37,8 @@ class Training:
     Attributes:
         network: that corrects the closed-form fit.
         members: networks of the ensemble, from seeds in a row.
-        orbital_basis: in which F lives; default: the small basis of the data set.
+        orbital_basis: in which F lives; default: the small basis of the data set. Matrices of the data set in that
+            basis give the start, or are learned.
         basis: in which the operators are represented.
         inputs: operators: overlap, kinetic, external, sap, own_nuclei.
         power_order, power_kinds: highest power of the potentials, and products: metric, raw, lowdin, rational.
@@ -44,12 +46,12 @@ class Training:
         target: fock or density.
         frame, baseline: see `MatrixSettings`.
         precision: of the network.
-        weights: of the observables in the loss, by name; 0 or absent: not in it.
+        weights: of the observables in the loss, by name; 0 or absent: not in it. Default: WEIGHTS, on matrices none.
         elements, alignment: weights of the elements of the matrix and of its alignment in the loss, in units of
-            what the closed-form fit leaves; with one of them the matrix of the small basis is learned, and `weights`
-            have no part in it.
-        scale: unit of the network's correction of F in a training on observables, hartree; in one on matrices the unit
-            is what the closed-form fit leaves.
+            what the closed-form fit leaves; with one of them the labels in orbital_basis are what is learned, the
+            matrix and the observables in `weights`. P needs the first, F alone knows the second.
+        scale: unit of the network's correction, hartree for F. Default: 0.03 hartree in a training on observables, in
+            one on matrices what the closed-form fit leaves.
         descent: how the loss is minimised.
         buckets: sizes to which molecules are padded.
     """
@@ -66,29 +68,40 @@ class Training:
     frame: str = "lowdin"
     baseline: str = "sap"
     precision: str = "float32"
-    weights: dict[str, float] = dataclasses.field(default_factory=lambda: dict(WEIGHTS))
+    weights: dict[str, float] | None = None
     elements: float = 0.0
     alignment: float = 0.0
-    scale: float = 0.03
+    scale: float | None = None
     descent: Descent = dataclasses.field(default_factory=Descent)
     buckets: int = 4
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < float("inf"):
+        if self.scale is not None and not 0 < self.scale < float("inf"):
             raise InputError(f"scale is {self.scale}; give a positive number, in hartree.")
         for name in ("members", "buckets"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
-        for name, weight in (*self.weights.items(), ("elements", self.elements), ("alignment", self.alignment)):
+        for name, weight in (*self.observables.items(), ("elements", self.elements), ("alignment", self.alignment)):
             if name not in ("elements", "alignment"):
                 known_observable(name)
             if not 0 <= weight < float("inf"):
                 raise InputError(f"weight of {name} is {weight}; give 0 or a positive number.")
+        if self.target == "density" and (self.alignment or not self.elements):
+            raise InputError(
+                f"target is 'density' with elements={self.elements} and alignment={self.alignment}; give elements a "
+                "positive weight, and alignment none: it compares orbital energies."
+            )
+
+    @property
+    def observables(self) -> dict[str, float]:
+        """Weights of the observables that are in the loss."""
+        weights = ({} if self.on_matrices else WEIGHTS) if self.weights is None else self.weights
+        return {name: weight for name, weight in weights.items() if weight}
 
     @property
     def on_matrices(self) -> bool:
-        """Whether F or P of the small basis is what is learned."""
-        return bool(self.elements or self.alignment) or self.target == "density"
+        """Whether F or P of the data set is what is learned."""
+        return bool(self.elements or self.alignment)
 
     def settings(self, species: tuple[int, ...], small: str) -> MatrixSettings:
         """Of the model."""
@@ -102,10 +115,9 @@ class Training:
 
     def loss(self, scale: float) -> Loss:
         """What is minimised; `scale` is the size of what the closed-form fit leaves."""
-        terms = [float(weight) * Observed(name) for name, weight in self.weights.items() if weight]
-        if self.on_matrices:
-            terms = [float(self.elements or 1.0) * MatrixElements(self.target, scale)]
-            terms += [float(self.alignment) * Alignment(scale)] if self.alignment else []
+        terms = [float(weight) * Observed(name) for name, weight in self.observables.items()]
+        terms += [float(self.elements) * MatrixElements(self.target, scale)] if self.elements else []
+        terms += [float(self.alignment) * Alignment(scale)] if self.alignment else []
         if not terms:
             raise InputError("all weights of the loss are 0; give one a positive number.")
         return sum(terms[1:], start=terms[0])
@@ -141,7 +153,7 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     """Fit, train, evaluate on the test molecules, and write everything into a new folder.
 
     Args:
-        dataset: with labels in the small (matrices) and the large basis that its attributes name.
+        dataset: with labels in the small and the large basis that its attributes name.
         folder: new or empty.
         training: what and how.
         reporter: is told about the progress.
@@ -190,28 +202,29 @@ def trained_model(
         reporter.say(f"{name:>10}: {len({s.name for s in samples}):3d} molecules, {len(samples):4d} geometries")
     order, kinds = " and ".join(training.power_kinds), ", ".join(training.inputs)
     reporter.say(f"Features: {kinds} in {training.basis}, {order} powers up to {training.power_order}")
-    labels = labels_for(training, settings, small, large)
+    labels = labels_for(training, settings, small, large, parts["train"][0])
     buckets = split_buckets(parts, settings, labels, training.buckets)
     train, validation = buckets["train"], buckets["validation"]
     whitening = whitened(train, settings)
-    evaluations, names = {}, comparable(labels.names)
+    evaluations, names = {}, comparable(labels.names, settings.target)
     basis_set = all(b.small is not None for b in buckets["test"] if len(b))
     if basis_set and not training.on_matrices:
         evaluations[small] = small_basis_errors(buckets["test"], names)
     if labels.matrices and not training.on_matrices:
-        reporter.say(f"Direct fit: ridge regression of the {small} Fock matrix")
+        reporter.say(f"Direct fit: ridge regression of the {labels.matrices} Fock matrix")
         direct = linear_fit(train, validation, settings, whitening, lambda b: b.reference.values[training.target])
         evaluations["direct fit"] = evaluated(Ensemble.of([direct]), buckets["test"], names)
     matrices = (lambda b: b.reference.values[training.target]) if training.on_matrices else aligned_matrices
     start = linear_fit(train, validation, settings, whitening, matrices)
-    if not training.on_matrices:
-        start = dataclasses.replace(start, scale=np.asarray(training.scale))
+    residual, scale = float(start.scale), CORRECTION if training.scale is None else training.scale
+    if training.scale is not None or not training.on_matrices:
+        start = dataclasses.replace(start, scale=np.asarray(scale))
     evaluations["closed-form start"] = evaluated(Ensemble.of([start]), buckets["test"], names)
     train, validation = prepared(train, start), prepared(validation, start)
     reporter.say(
         f"Training {training.members} networks: {training.descent.steps} steps of {training.descent.batch_size}"
     )
-    loss = training.loss(float(start.scale))
+    loss = training.loss(residual)
     fitted = fit(
         start, settings, train, validation, loss, training.descent, members=training.members, report=reporter.progress
     )
@@ -221,17 +234,19 @@ def trained_model(
     return Trained(fitted.model, fitted.history, evaluations)
 
 
-def labels_for(training: Training, settings: MatrixSettings, small: str, large: str) -> Labels:
-    """Labels that a training needs."""
-    own = settings.orbital_basis.casefold() == small.casefold()
-    if training.on_matrices and not own:
+def labels_for(training: Training, settings: MatrixSettings, small: str, large: str, first: Sample) -> Labels:
+    """Labels that a training needs, and all to compare with that its `first` sample has in the basis of its targets."""
+    orbital = settings.orbital_basis.casefold()
+    matrices = next((b for b, own in first.labels.items() if b.casefold() == orbital and "fock" in own), None)
+    if training.on_matrices and matrices is None:
+        having = ", ".join(basis for basis, own in first.labels.items() if "fock" in own) or "none"
         raise InputError(
-            f"orbital_basis is {settings.orbital_basis!r}, but matrices of the data set are in {small!r}; learn them "
-            "in that basis, or observables in another."
+            f"orbital_basis is {settings.orbital_basis!r}, but the data set has matrices in {having}; learn those, or "
+            "observables."
         )
-    observables = tuple(name for name, weight in training.weights.items() if weight)
-    target = small if training.on_matrices else large
-    return Labels(target, small, ("mo_energies", *observables), own, bool(training.alignment))
+    target, counted = (matrices, matrices) if training.on_matrices and matrices else (large, small)
+    names = dict.fromkeys(["mo_energies", *training.observables, *comparable(list(first.labels.get(target, ())))])
+    return Labels(target, counted, tuple(names), matrices, bool(training.alignment))
 
 
 def split_buckets(
@@ -265,9 +280,8 @@ def evaluate(
     small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
     samples = samples_of(dataset, split)
     require_elements(samples, model.settings.species, split)
-    present = [name for name in samples[0].labels.get(large, {}) if name != "energy"]
-    names = comparable(present)
-    labels = Labels(large, small, names, matrices=False)
+    names = comparable(list(samples[0].labels.get(large, {})))
+    labels = Labels(large, small, names)
     buckets = [b for _, b in prepared_buckets(samples, model.settings, labels)]
     errors = {"model": evaluated(model, buckets, names)}
     if all(b.small is not None for b in buckets):

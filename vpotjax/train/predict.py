@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError
-from vpotjax.batching import Batch, ShapePool
+from vpotjax.batching import Batch
+from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.models.ensemble import Ensemble, Prediction
 from vpotjax.molecule import Molecule
+from vpotjax.shape_pool import ShapePool
 from vpotjax.train.arrays import over_molecules
 from vpotjax.units import BOHR_TO_ANGSTROM
 
@@ -58,8 +60,8 @@ def predictions(
             the molecule.
     """
     if names is None:
-        density = ("dipole", "lowdin_charges", "mayer_bond_orders")
-        names = PREDICTED if ensemble.settings.target == "fock" else density
+        fock = ensemble.settings.target == "fock"
+        names = [name for name in PREDICTED if fock or OBSERVABLES[name].of_density]
     pool, stream = ShapePool(), iter(molecules)
     while chunk := list(itertools.islice(stream, CHUNK)):
         yield from _chunk(ensemble, chunk, tuple(names), pool)
@@ -71,7 +73,7 @@ def _chunk(
     settings = ensemble.settings
     for name, molecule in chunk:
         try:
-            settings.batch([molecule])
+            settings.require(molecule)
         except InputError as error:
             raise InputError(f"molecule {name!r}: {error}") from None
     done: dict[int, MoleculePrediction] = {}
@@ -96,11 +98,10 @@ def _predicted(ensemble: Ensemble, batch: Batch, names: tuple[str, ...]) -> Pred
 
 
 def _unpadded(name: str, molecule: Molecule, batch: Batch, prediction: Prediction) -> MoleculePrediction:
-    nao, natm = int(np.sum(batch.bases["orbital"].ao_mask)), molecule.natm
-    sizes = {"mo_energies": (nao,), "lowdin_charges": (natm,), "mayer_bond_orders": (natm, natm)}
+    sizes = {"orbital": int(np.sum(batch.bases["orbital"].ao_mask)), "atom": molecule.natm, "xyz": 3}
 
     def cut(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return {key: x[tuple(slice(n) for n in sizes.get(key, ()))] for key, x in values.items()}
+        return {key: x[tuple(slice(sizes[a]) for a in OBSERVABLES[key].axes)] for key, x in values.items()}
 
     values = cut(prediction.values)
     return MoleculePrediction(

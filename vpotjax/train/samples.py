@@ -71,7 +71,7 @@ def prepared_buckets(
         labels.require(sample, settings)
     molecules = [s.molecule for s in samples]
     result = []
-    for group, shape in buckets(molecules, settings.bases, count):
+    for group, shape in buckets(molecules, settings.bases, count, pair_cutoff=settings.representation.cutoff):
         parts, program = [], jax.jit(functools.partial(_geometries, settings))  # freed with its shape: it is large
         for start in range(0, len(group), CHUNK):
             chosen = group[start : start + CHUNK]
@@ -113,16 +113,17 @@ class Labels:
 
     Attributes:
         large: basis of the targets.
-        small: basis of F and S, and of the basis-set error; levels are compared up to its number of functions.
+        small: basis of the basis-set error; levels are compared up to its number of functions.
         observables: names of the table that must be there.
-        matrices: whether F must be there: as target, or for orbitals to start from.
+        matrices: basis of F and S, that of the model; they are the target, or give orbitals to start from. None: not
+            used.
         orbitals: whether references hold orbitals and levels of F.
     """
 
     large: str
     small: str
     observables: tuple[str, ...] = ("mo_energies", "dipole", "polarizability")
-    matrices: bool = True
+    matrices: str | None = None
     orbitals: bool = False
 
     @property
@@ -132,8 +133,8 @@ class Labels:
 
     def require(self, sample: Sample, settings: MatrixSettings) -> None:
         """Raise InputError where labels are absent."""
-        matrices = ("fock", "overlap") if self.matrices else ()
-        for basis, wanted in ((self.large, self.names), (self.small, ("mo_energies", *matrices))):
+        matrices = ((self.matrices, ("mo_energies", "fock", "overlap")),) if self.matrices else ()
+        for basis, wanted in ((self.large, self.names), (self.small, ("mo_energies",)), *matrices):
             if basis not in sample.labels:
                 raise InputError(
                     f"sample {sample.name!r} has no labels in basis {basis!r}; choose a basis of the data set."
@@ -149,7 +150,7 @@ class Labels:
         space, nao = geometry.space, geometry.baseline.shape[-1]
         matrices: dict[str, np.ndarray] = {}
         if self.matrices:
-            matrices["fock"] = self._focks(samples, geometry)
+            matrices["fock"] = _focks(samples, geometry, self.matrices)
             if settings.target == "density" or self.orbitals:
                 energies, coefficients = in_chunks(_orbitals, (matrices["fock"], space.overlap, space.basis.ao_mask))
                 matrices |= {"orbitals": coefficients, "levels": energies}
@@ -161,14 +162,15 @@ class Labels:
         small = _reference(samples, self.small, self, settings, nao) if own else None
         return dataclasses.replace(large, values={**large.values, **matrices}), small
 
-    def _focks(self, samples: Sequence[Sample], geometry: Geometry) -> np.ndarray:
-        """F of the small basis, which is that of the model, (molecules, nao, nao)."""
-        focks, nao = [], geometry.baseline.shape[-1]
-        for i, sample in enumerate(samples):
-            overlap, position = np.asarray(geometry.space.overlap[i]), np.asarray(geometry.space.position[i])
-            focks.append(_checked_fock(sample, overlap, self.small))
-            _require_consistent(sample, focks[-1], overlap, position, self.small)
-        return pad_arrays(focks, (nao, nao))
+
+def _focks(samples: Sequence[Sample], geometry: Geometry, basis: str) -> np.ndarray:
+    """F in `basis`, which is that of the model, (molecules, nao, nao)."""
+    focks, nao = [], geometry.baseline.shape[-1]
+    for i, sample in enumerate(samples):
+        overlap, position = np.asarray(geometry.space.overlap[i]), np.asarray(geometry.space.position[i])
+        focks.append(_checked_fock(sample, overlap, basis))
+        _require_consistent(sample, focks[-1], overlap, position, basis)
+    return pad_arrays(focks, (nao, nao))
 
 
 @jax.jit
@@ -181,11 +183,11 @@ def _densities(arrays: Any) -> jax.Array:
     return over_molecules(density_matrix, *arrays)
 
 
-def _checked_fock(sample: Sample, overlap: np.ndarray, small: str) -> np.ndarray:
+def _checked_fock(sample: Sample, overlap: np.ndarray, name: str) -> np.ndarray:
     """F in the package's order, once the stored overlap has shown in which order the file is."""
-    labels = sample.labels[small]
+    labels = sample.labels[name]
     size = len(labels["overlap"])
-    basis = load_basis(small, sample.molecule.numbers)
+    basis = load_basis(name, sample.molecule.numbers)
     shells, atoms = basis.shell_angular_momenta(), basis.shell_atoms()
     try:
         order = matching_ao_order(labels["overlap"], overlap[:size, :size], shells, atoms)
@@ -194,18 +196,16 @@ def _checked_fock(sample: Sample, overlap: np.ndarray, small: str) -> np.ndarray
     return reorder_ao(labels["fock"], shells, order, "pyscf")
 
 
-def _require_consistent(
-    sample: Sample, fock: np.ndarray, overlap: np.ndarray, position: np.ndarray, small: str
-) -> None:
-    """Raise InputError unless levels and dipole of the small basis are those of its F: units, charge, origin show."""
+def _require_consistent(sample: Sample, fock: np.ndarray, overlap: np.ndarray, position: np.ndarray, name: str) -> None:
+    """Raise InputError unless levels and dipole in the basis of F are those of F: units, charge, origin show."""
     n, molecule = len(fock), sample.molecule
-    labels, basis = sample.labels[small], load_basis(small, molecule.numbers)
+    labels, basis = sample.labels[name], load_basis(name, molecule.numbers)
     inverse = np.linalg.inv(np.linalg.cholesky(overlap[:n, :n]))
     levels, vectors = np.linalg.eigh(inverse @ fock @ inverse.T)
     worst = float(np.abs(levels - labels["mo_energies"]).max())
     if not worst <= LEVEL_TOLERANCE:
         raise InputError(
-            f"sample {sample.name!r}: mo_energies in {small!r} differ from the levels of fock by "
+            f"sample {sample.name!r}: mo_energies in {name!r} differ from the levels of fock by "
             f"{worst:.3g} hartree; check the units of both (hartree)."
         )
     nocc = int(molecule.nelec(basis)) // 2
@@ -217,7 +217,7 @@ def _require_consistent(
     worst = float(np.abs(dipole - labels["dipole"]).max())
     if not worst <= DIPOLE_TOLERANCE:
         raise InputError(
-            f"sample {sample.name!r}: dipole in {small!r} differs from that of fock by {worst:.3g} "
+            f"sample {sample.name!r}: dipole in {name!r} differs from that of fock by {worst:.3g} "
             f"e·bohr; check its unit (e·bohr), the charge ({molecule.charge}), and of ions the origin (that of the "
             "coordinates)."
         )

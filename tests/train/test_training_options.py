@@ -1,0 +1,75 @@
+"""Options of a training are used or refused, and losses with odd terms say so."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import vpotjax as vp
+from vpotjax.electronic.observables import Reference
+from vpotjax.losses import Alignment, MatrixElements, Observed, Sum, Weighted
+from vpotjax.nn import Gated
+from vpotjax.train.loop import Descent
+from vpotjax.train.pipeline import WEIGHTS, Training
+
+
+def names(loss):
+    terms = loss.terms if isinstance(loss, Sum) else (loss,)
+    return {(t.term.name if isinstance(t.term, Observed) else type(t.term)): t.weight for t in terms}
+
+
+def test_weights_join_the_loss_on_matrices_when_they_are_given():
+    assert names(Training().loss(1.0)) == WEIGHTS
+    on_matrices = Training(elements=2.0, alignment=0.5)
+    assert names(on_matrices.loss(1.0)) == {MatrixElements: 2.0, Alignment: 0.5}
+    both = dataclasses.replace(on_matrices, alignment=0.0, weights={"dipole": 3.0})
+    assert names(both.loss(1.0)) == {MatrixElements: 2.0, "dipole": 3.0}
+    aligned = Training(alignment=1.0)
+    assert names(aligned.loss(1.0)) == {Alignment: 1.0}  # elements have no weight unless given
+
+
+def test_a_density_needs_elements_and_no_levels():
+    for options in ({}, {"alignment": 1.0}, {"elements": 1.0, "alignment": 1.0}):
+        with pytest.raises(vp.InputError, match="target is 'density'"):
+            Training(target="density", **options)
+    assert names(Training(target="density", elements=1.0).loss(1.0)) == {MatrixElements: 1.0}
+
+
+@pytest.mark.parametrize("options", [{"elements": 1.0}, {"elements": 1.0, "target": "density"}])
+def test_matrices_train_from_the_data_to_errors(tmp_path, options):
+    """F and P of the small basis; errors are of what each of them holds, against the small basis."""
+    from tests.train.test_pipeline import Silent, dataset_of
+    from vpotjax.train.pipeline import train_run
+
+    dataset = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1))
+    descent = Descent(steps=2, batch_size=2, evaluations=1)
+    training = Training(Gated(2, (4,)), members=1, basis="sto-3g", power_order=1, descent=descent, buckets=1, **options)
+    rows = train_run(dataset, tmp_path / "run", training, Silent()).rows
+    assert [row["model"] for row in rows] == ["closed-form start", "trained"]
+    assert ("mo_energies" in rows[0]) == ("target" not in options)
+    assert 0 < rows[-1]["dipole"] < 0.1
+
+
+def test_odd_terms_of_a_loss():
+    natm = np.array([3, 3])
+    reference = Reference({"dipole": np.zeros((2, 3))}, np.ones((2, 1), bool), natm, natm)
+    silent = (0.0 * Observed("dipole")).fitted([reference])  # does not vary, and has no weight
+    assert isinstance(silent, Weighted)
+    with pytest.raises(vp.InputError, match="the weight 0"):
+        (1.0 * Observed("dipole")).fitted([reference])
+    assert sum([Observed("dipole"), Observed("polarizability")]).terms == (
+        Observed("dipole"),
+        Observed("polarizability"),
+    )
+    with pytest.raises(vp.InputError, match="a term of the loss is 3"):
+        Observed("dipole") + 3
+
+
+def test_padding_does_not_change_the_variance_of_what_atoms_have():
+    charges = np.array([[-0.6, 0.3, 0.3], [-0.7, 0.4, 0.3]])
+    found = []
+    for natm in (3, 4):
+        values = {"lowdin_charges": np.pad(charges, ((0, 0), (0, natm - 3)))}
+        reference = Reference(values, np.ones((2, 1), bool), np.array([3, 3]), np.array([10, 10]))
+        found.append(Observed("lowdin_charges").fitted([reference]).variance)
+    assert found[0] == found[1] == pytest.approx(np.mean(np.sum(charges**2, axis=1)) / 9)
