@@ -27,18 +27,25 @@ if TYPE_CHECKING:
     from vpotjax.train.evaluate import Evaluation
 
 RUNS = Path(__file__).parents[1] / "runs" / "qm7"
-DEFAULT: list[str] = []
+ONE = ["--training.members", "1"]
+SHORT = [*ONE, "--training.descent.steps", "400"]
+STO_3G = ["--training.orbital-basis", "sto-3g"]
+BARE = ["--training.inputs", "overlap", "kinetic", "external", "--training.baseline", "core", "--training.frame", "ao"]
+RATE, BATCH = "--training.descent.learning-rate", "--training.descent.batch-size"
 ROWS: dict[str, tuple[int, list[str]]] = {
     "default": (700, []),
     "seed-1": (700, ["--training.descent.seed", "100"]),
     "seed-2": (700, ["--training.descent.seed", "200"]),
-    "bare": (700, ["--training.inputs", "overlap", "kinetic", "external"]),
-    "ao-frame": (700, ["--training.frame", "ao"]),
-    "sto-3g": (700, ["--training.orbital-basis", "sto-3g"]),
-    "one-network": (700, ["--training.members", "1"]),
-    "100": (100, []),
-    "200": (200, []),
-    "400": (400, []),
+    "sto-3g": (700, STO_3G),
+    "bare": (700, [*ONE, *BARE]),
+    "100": (100, ONE),
+    "200": (200, ONE),
+    "400": (400, ONE),
+    "rate-4": (700, [*SHORT, "--training.descent.seed", "300", RATE, "8e-3"]),
+    "rate-quarter": (700, [*SHORT, "--training.descent.seed", "400", RATE, "5e-4"]),
+    "batch-8": (700, [*SHORT, "--training.descent.seed", "500", RATE, "4e-3", BATCH, "8"]),
+    "batch-16": (700, [*SHORT, "--training.descent.seed", "600", BATCH, "16"]),
+    "batch-128": (700, [*SHORT, "--training.descent.seed", "700", BATCH, "128"]),
 }
 """By name: training molecules, and arguments of `vpotjax train`."""
 SHOWN = ("mo_energies", "dipole", "polarizability")
@@ -56,7 +63,7 @@ def run(name: str) -> None:
     if not data.exists():
         write_dataset(data, qm7_dataset(train))
     start = time.perf_counter()
-    if command_line(["train", "--data", str(data), "--run", str(RUNS / name), *DEFAULT, *arguments]):
+    if command_line(["train", "--data", str(data), "--run", str(RUNS / name), *arguments]):
         raise SystemExit(f"row {name} failed")
     (RUNS / name / "seconds.txt").write_text(f"{time.perf_counter() - start:.0f}\n")
 

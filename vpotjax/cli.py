@@ -81,6 +81,8 @@ class Reference:
     """XYZ or another file of molecules (see 'predict'); default: the closed shells of H, C, N, O that ASE ships."""
     small_basis: str = "sto-3g"
     """Labels with Fock and overlap matrices."""
+    effective_basis: str | None = "6-31g"
+    """Likewise, in which effective Hamiltonians of more functions live; density fitting."""
     large_basis: str = "def2-tzvp"
     """Labels that are the targets; density fitting."""
     xc: str = "b3lyp"

@@ -17,7 +17,7 @@ from vpotjax.molecule import Molecule
 from vpotjax.reference import generate as module
 from vpotjax.reference.generate import ReferenceSettings, assign_splits, generate
 
-SETTINGS = ReferenceSettings(large_basis="6-31g", xc="hf", geometries=2, grid_level=0)
+SETTINGS = ReferenceSettings(effective_basis="3-21g", large_basis="6-31g", xc="hf", geometries=2, grid_level=0)
 H2, HEH, WATER = g2("H2"), Molecule(np.array([2, 1]), np.diag([0, 0, 1.46])[1:], charge=1), g2("H2O")
 
 
@@ -132,7 +132,8 @@ def test_equal_structures_are_different_samples_of_one_split(tmp_path, labelled)
 
 
 CHANGES = {
-    "small_basis": "3-21g",
+    "small_basis": "4-31g",
+    "effective_basis": "cc-pvdz",
     "large_basis": "6-311g",
     "xc": "lda,vwn",
     "geometries": 1,
@@ -148,7 +149,7 @@ def test_parts_of_other_settings_are_not_taken(tmp_path, labelled, monkeypatch, 
     settings = dataclasses.replace(SETTINGS, **{key: CHANGES[key]})
     dataset = generate({"a": H2}, tmp_path / "a.h5", settings)
     assert labelled == ["H2", "H2"]
-    assert set(dataset.samples[0].labels) == {settings.small_basis, settings.large_basis}
+    assert set(dataset.samples[0].labels) == set(settings.bases)
     assert len(dataset.samples) == settings.geometries
 
 
@@ -315,7 +316,7 @@ def test_workers_molecules_and_out(tmp_path, labelled):
         ("test", 1.0, "leave no training molecules"),
         ("validation", -0.1, "leave no training molecules"),
         ("validation", float("nan"), "leave no training molecules"),
-        ("large_basis", "STO-3G", "are both 'sto-3g'; give two different ones"),
+        ("large_basis", "STO-3G", "effective_basis and large_basis are 'sto-3g'; give"),
         ("xc", None, "xc is None; give a name"),
     ],
 )

@@ -38,6 +38,7 @@ class ReferenceSettings:
 
     Attributes:
         small_basis: its labels include the Fock and overlap matrices.
+        effective_basis: likewise, for effective Hamiltonians of more functions; None: none. With density fitting.
         large_basis: its labels are the targets of an effective Hamiltonian; computed with density fitting.
         xc: functional (PySCF's name), or "hf".
         geometries: per molecule, drawn from the harmonic ensemble of RHF/STO-3G.
@@ -51,6 +52,7 @@ class ReferenceSettings:
     """
 
     small_basis: str = "sto-3g"
+    effective_basis: str | None = "6-31g"
     large_basis: str = "def2-tzvp"
     xc: str = "b3lyp"
     geometries: int = 5
@@ -61,9 +63,10 @@ class ReferenceSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("small_basis", "large_basis", "xc"):
-            if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name} is {getattr(self, name)!r}; give a name.")
+        for name in ("small_basis", "effective_basis", "large_basis", "xc"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (name == "effective_basis" and value is None):
+                raise InputError(f"{name} is {value!r}; give a name.")
         for name, low, high in (("geometries", 1, math.inf), ("grid_level", 0, 9), ("seed", 0, math.inf)):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
@@ -76,8 +79,15 @@ class ReferenceSettings:
                 f"validation={self.validation} and test={self.test} leave no training molecules; give fractions "
                 "whose sum is below 1."
             )
-        if self.small_basis.lower() == self.large_basis.lower():
-            raise InputError(f"small_basis and large_basis are both {self.small_basis!r}; give two different ones.")
+        names = [basis.casefold() for basis in self.bases]
+        if twice := next((basis for basis in names if names.count(basis) > 1), None):
+            raise InputError(f"two of small_basis, effective_basis and large_basis are {twice!r}; give different ones.")
+
+    @property
+    def bases(self) -> dict[str, bool]:
+        """All of them, and whether their labels include F and S."""
+        middle = {} if self.effective_basis is None else {self.effective_basis: True}
+        return {self.small_basis: True} | middle | {self.large_basis: False}
 
 
 def assign_splits(names: list[str], validation: float, test: float, seed: int) -> dict[str, str]:
@@ -133,7 +143,8 @@ def generate(
             )
         samples += part
     about = {"ao_order": "pyscf", "units": "atomic units; polarizability uncoupled"}
-    dataset = Dataset(samples, asdict(settings) | about | _versions())
+    said = {key: value for key, value in asdict(settings).items() if value is not None}
+    dataset = Dataset(samples, said | about | _versions())
     write_dataset(out, dataset)
     _remove_parts(parts)
     return dataset
@@ -201,7 +212,7 @@ def _check_molecule(molecule: Molecule, settings: ReferenceSettings) -> None:
         raise InputError(
             f"one atom has no displaced geometries, and geometries is {settings.geometries}; take it out, or give 1."
         )
-    for basis in (HESSIAN_BASIS, settings.small_basis, settings.large_basis):
+    for basis in (HESSIAN_BASIS, *settings.bases):
         electrons = molecule.nelec(load_basis(basis, molecule.numbers))
         if electrons < 2 or electrons % 2:
             raise InputError(
@@ -297,9 +308,9 @@ def _samples(job: _Job, settings: ReferenceSettings) -> list[Sample]:
         displaced = Molecule(molecule.numbers, positions, molecule.charge)
         labels = {
             basis: reference_labels(
-                displaced, basis, settings.xc, density_fit=large, grid_level=settings.grid_level, matrices=not large
+                displaced, basis, settings.xc, basis != settings.small_basis, settings.grid_level, matrices
             )
-            for basis, large in ((settings.small_basis, False), (settings.large_basis, True))
+            for basis, matrices in settings.bases.items()
         }
         samples.append(Sample(job.name, job.split, displaced, labels))
     return samples
@@ -311,7 +322,7 @@ def _read_part(job: _Job, settings: ReferenceSettings) -> list[Sample] | None:
         samples = read_dataset(job.part).samples
     except InputError:
         return None
-    wanted = {settings.small_basis: LABELS | {"fock", "overlap"}, settings.large_basis: LABELS}
+    wanted = {basis: LABELS | ({"fock", "overlap"} if m else set()) for basis, m in settings.bases.items()}
     whole = len(samples) == settings.geometries and all(
         np.array_equal(s.molecule.numbers, job.molecule.numbers)
         and s.molecule.charge == job.molecule.charge

@@ -16,6 +16,7 @@ import numpy as np
 
 from vpotjax._typing import Array
 from vpotjax.electronic.comparison import fock_with_levels
+from vpotjax.electronic.eigensolver import eigh
 from vpotjax.losses import Loss
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.linear_map import LinearMap, weight_masks
@@ -71,17 +72,27 @@ def whitened(train: Sequence[Bucket], settings: MatrixSettings, noise: float = 1
 def aligned_matrices(bucket: Bucket) -> np.ndarray:
     """Where training on observables starts: the reference F with the levels of the large basis, (molecules, nao, nao).
 
-    Where the labels have no F, the orbitals are those of the baseline.
+    Levels above those that are compared move with the highest of these: one by one they would come down to diffuse
+    functions of the large basis, which theirs are not. Where the labels have no F, the orbitals are those of the
+    baseline.
     """
     space, reference = bucket.content.space, bucket.reference
     matrices = reference.values.get("fock", bucket.content.baseline)
     levels = reference.values["mo_energies"]
-    return in_chunks(_aligned, (matrices, space.overlap, levels, space.basis.ao_mask, levels != 0))
+    return in_chunks(_aligned, (matrices, space.overlap, levels, space.basis.ao_mask, reference.level_mask))
 
 
 @jax.jit
 def _aligned(arrays: Any) -> jax.Array:
-    return over_molecules(fock_with_levels, *arrays)
+    def one(matrix: Array, own_overlap: Array, levels: Array, ao_mask: Array, compared: Array) -> jax.Array:
+        own = eigh(matrix, own_overlap, ao_mask)[0]
+        own = jnp.where(jnp.isfinite(own), own, 0.0)  # infinite on padding
+        place = jnp.arange(len(own))
+        last = jnp.max(jnp.where(compared, place, 0))
+        above = own + jnp.where(place > last, levels[last] - own[last], 0.0)
+        return fock_with_levels(matrix, own_overlap, jnp.where(compared, levels, above), ao_mask)
+
+    return over_molecules(one, *arrays)
 
 
 def linear_fit(

@@ -44,7 +44,7 @@ class Descent:
         InputError: a value is not positive, or `tolerated` not below 1.
     """
 
-    steps: int = 1500
+    steps: int = 1000
     batch_size: int = 32
     learning_rate: float = 2e-3
     final: float = 0.01

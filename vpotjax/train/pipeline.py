@@ -37,8 +37,8 @@ class Training:
     Attributes:
         network: that corrects the closed-form fit.
         members: networks of the ensemble, from seeds in a row.
-        orbital_basis: in which F lives; default: the small basis of the data set. Matrices of the data set in that
-            basis give the start, or are learned.
+        orbital_basis: in which F lives; matrices of the data set in that basis give the start, or are learned.
+            Default: the largest basis in which there are some, else the small one.
         basis: in which the operators are represented.
         inputs: operators: overlap, kinetic, external, sap, own_nuclei.
         power_order, power_kinds: highest power of the potentials, and products: metric, raw, lowdin, rational.
@@ -103,12 +103,12 @@ class Training:
         """Whether F or P of the data set is what is learned."""
         return bool(self.elements or self.alignment)
 
-    def settings(self, species: tuple[int, ...], small: str) -> MatrixSettings:
-        """Of the model."""
+    def settings(self, species: tuple[int, ...], orbital: str) -> MatrixSettings:
+        """Of the model; `orbital` is the basis of F where none is chosen."""
         representation = Representation(
             species, self.basis, self.inputs, self.power_order, self.power_kinds, self.cutoff
         )
-        orbital = self.orbital_basis or small
+        orbital = self.orbital_basis or orbital
         return MatrixSettings(
             representation, self.network, orbital, self.target, self.frame, self.baseline, self.precision
         )
@@ -167,7 +167,7 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     species = tuple(sorted({int(z) for s in parts["train"] for z in s.molecule.numbers if z}))
     for name, samples in parts.items():
         require_elements(samples, species, name)
-    settings = training.settings(species, small)
+    settings = training.settings(species, basis_of_matrices(parts["train"][0]) or small)
     training.loss(1.0)  # raises where there is nothing to minimise
     described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
     content = {"training": described, "data": json_ready(dataset.attributes)}
@@ -232,6 +232,12 @@ def trained_model(
         reporter.say(f"left out {count} times, its gradient was not finite: {name}")
     evaluations["trained"] = evaluated(fitted.model, buckets["test"], names)
     return Trained(fitted.model, fitted.history, evaluations)
+
+
+def basis_of_matrices(sample: Sample) -> str | None:
+    """The largest basis in which a sample has F."""
+    sizes = {basis: len(labels["fock"]) for basis, labels in sample.labels.items() if "fock" in labels}
+    return max(sizes, key=lambda basis: sizes[basis], default=None)
 
 
 def labels_for(training: Training, settings: MatrixSettings, small: str, large: str, first: Sample) -> Labels:
