@@ -1,16 +1,20 @@
 """Options of a training are used or refused, and losses with odd terms say so."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import vpotjax as vp
+from tests.train.test_pipeline import Silent, dataset_of
+from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.observables import Reference
 from vpotjax.losses import Alignment, MatrixElements, Observed, Sum, Weighted
 from vpotjax.nn import Gated
+from vpotjax.train.fit import aligned_matrices
 from vpotjax.train.loop import Descent
-from vpotjax.train.pipeline import WEIGHTS, Training
+from vpotjax.train.pipeline import WEIGHTS, Training, basis_of_matrices, labels_for, train_run
 
 
 def names(loss):
@@ -38,9 +42,6 @@ def test_a_density_needs_elements_and_no_levels():
 @pytest.mark.parametrize("options", [{"elements": 1.0}, {"elements": 1.0, "target": "density"}])
 def test_matrices_train_from_the_data_to_errors(tmp_path, options):
     """F and P of the small basis; errors are of what each of them holds, against the small basis."""
-    from tests.train.test_pipeline import Silent, dataset_of
-    from vpotjax.train.pipeline import train_run
-
     dataset = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1))
     descent = Descent(steps=2, batch_size=2, evaluations=1)
     training = Training(Gated(2, (4,)), members=1, basis="sto-3g", power_order=1, descent=descent, buckets=1, **options)
@@ -73,3 +74,46 @@ def test_padding_does_not_change_the_variance_of_what_atoms_have():
         reference = Reference(values, np.ones((2, 1), bool), np.array([3, 3]), np.array([10, 10]))
         found.append(Observed("lowdin_charges").fitted([reference]).variance)
     assert found[0] == found[1] == pytest.approx(np.mean(np.sum(charges**2, axis=1)) / 9)
+
+
+def test_levels_beyond_the_compared_ones_move_with_the_highest_of_these():
+    """Orbitals stay, no levels cross, and what has no partner below (a core) keeps its energy; one AO is padding."""
+    rng = np.random.default_rng(0)
+    vectors, overlap, fock = rng.normal(size=(6, 6)), np.eye(7), np.zeros((7, 7))
+    overlap[:6, :6] += 0.05 * (vectors + vectors.T)
+    own = np.array([-10.0, -1.0, -0.5, 0.2, 0.6, 2.0])
+    orbitals = eigh(np.diag(own) + 0.1 * vectors @ vectors.T, overlap[:6, :6])[1]
+    half = overlap[:6, :6] @ orbitals
+    fock[:6, :6] = (half * own) @ half.T
+    real = np.arange(7) < 6
+    compared = (np.arange(7) >= 1) & (np.arange(7) < 4)
+    levels = np.array([0.0, -1.1, -0.4, 0.1, 0.15, 0.2, 0.0])
+    space = SimpleNamespace(overlap=overlap[None], basis=SimpleNamespace(ao_mask=real[None]))
+    reference = Reference({"fock": fock[None], "mo_energies": levels[None]}, compared[None], np.ones(1), np.ones(1))
+    (aligned,) = aligned_matrices(SimpleNamespace(content=SimpleNamespace(space=space), reference=reference))
+    wanted = np.array([-10.0, -1.1, -0.4, 0.1, 0.5, 1.9])
+    np.testing.assert_allclose(eigh(aligned[:6, :6], overlap[:6, :6])[0], wanted, atol=1e-12)
+    np.testing.assert_allclose(aligned[:6, :6], (half * wanted) @ half.T, atol=1e-12)
+    assert not aligned[6].any()
+
+
+def test_the_basis_of_f_is_the_largest_with_matrices():
+    """Unless one is chosen; without matrices in the chosen one, orbitals of the baseline start a fit to observables."""
+    sample = dataset_of(train=("H2O", 1)).samples[0]
+    assert set(sample.labels) == {"sto-3g", "6-31g", "def2-tzvp"}
+    assert basis_of_matrices(sample) == "6-31g"
+    none = dataclasses.replace(sample, labels={"def2-tzvp": sample.labels["def2-tzvp"]})
+    assert basis_of_matrices(none) is None
+
+    def labels(**options):
+        training = Training(**options)
+        return labels_for(training, training.settings((1, 8), "6-31g"), "sto-3g", "def2-tzvp", sample)
+
+    assert labels().matrices == "6-31g"
+    assert (labels().large, labels().small) == ("def2-tzvp", "sto-3g")
+    assert labels(orbital_basis="STO-3G").matrices == "sto-3g"
+    assert labels(orbital_basis="3-21g").matrices is None
+    on_matrices = labels(elements=1.0)
+    assert (on_matrices.large, on_matrices.small, on_matrices.matrices) == ("6-31g", "6-31g", "6-31g")
+    with pytest.raises(vp.InputError, match="orbital_basis is '3-21g', but the data set has matrices in sto-3g, 6-31g"):
+        labels(orbital_basis="3-21g", elements=1.0)

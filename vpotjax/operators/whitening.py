@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -76,7 +76,7 @@ def scalar_norm(inputs: NetworkInputs) -> jax.Array:
 
 
 def fitted_whitening(
-    batches: Sequence[PairFeatures], species: int, matrices: int, noise: float = 1e-2, dtype: Any = None
+    batches: Iterable[PairFeatures], species: int, matrices: int, noise: float = 1e-2, dtype: Any = None
 ) -> Whitening:
     """The whitening of training molecules.
 
@@ -86,40 +86,63 @@ def fitted_whitening(
     and directions below `noise` stay small. Even and odd channels are not mixed where symmetry forbids it.
 
     Args:
-        batches: with a leading axis of molecules.
+        batches: with a leading axis of molecules; gone through twice, one at a time in memory.
         species: number of elements.
         matrices: how many matrices the channels come from.
         noise: relative second moment below which a direction counts as noise.
         dtype: in which the features were computed, which decides what is rounding; default: as they are stored.
     """
-    first, means, transforms = batches[0], {}, {}
-    largest = _magnitudes(batches, matrices)
-    mixed = mixing(species)
-    for irrep, even in first.even:
-        channels = np.shape(first.values[irrep])[-2]
-        means[irrep], transforms[irrep] = (
-            np.zeros((kind_count(species), channels, *more)) for more in ((), (channels,))
-        )
-        for kind in range(kind_count(species)):
-            moments = _moments(batches, irrep, kind, centred=irrep == SCALAR and kind < species)
-            if moments is None:
+    sums, sizes, even, stored = _sums(batches, matrices)
+    largest, mixed, count = Sizes(sizes), mixing(species), kind_count(species)
+    tolerated = rounding(np.dtype(dtype or stored))
+    means, transforms = {}, {}
+    for irrep, own_even in even.items():
+        channels = next(len(total) for (i, _), (_, total, _) in sums.items() if i == irrep)
+        means[irrep], transforms[irrep] = np.zeros((count, channels)), np.zeros((count, channels, channels))
+        tolerance = tolerated * largest(channels, own_even)
+        for kind in range(count):
+            if (irrep, kind) not in sums:
                 continue
-            means[irrep][kind], second = moments
-            tolerance = rounding(np.dtype(dtype or np.asarray(first.values[irrep]).dtype)) * largest(channels, even)
-            parts = [slice(0, channels)] if mixed[kind] else [slice(0, even), slice(even, channels)]
+            constant = own_even - 1 if irrep == SCALAR and kind < species else None
+            means[irrep][kind], second = _moments(*sums[irrep, kind], constant)
+            parts = [slice(0, channels)] if mixed[kind] else [slice(0, own_even), slice(own_even, channels)]
             for part in parts:
                 transforms[irrep][kind][part, part] = _inverse_root(second[part, part], tolerance[part], noise)
-    unknown = Whitening(means, transforms, np.full(kind_count(species), -1.0))
+    unknown = Whitening(means, transforms, np.full(count, -1.0))
     return dataclasses.replace(unknown, reach=_reach(batches, unknown))
 
 
-def _magnitudes(batches: Sequence[PairFeatures], matrices: int) -> Sizes:
-    sizes = np.zeros(matrices)
+Sums = dict[tuple[Irrep, int], tuple[int, np.ndarray, np.ndarray]]
+
+
+def _sums(batches: Iterable[PairFeatures], matrices: int) -> tuple[Sums, np.ndarray, dict[Irrep, int], np.dtype]:
+    """Number of rows, Σ x and Σ x xᵀ by irrep and kind; the largest scalar of each matrix; even channels; dtype."""
+    sums: Sums = {}
+    sizes, even, dtype = np.zeros(matrices), {}, np.dtype(float)
     for batch in batches:
-        even = dict(batch.even)[SCALAR] - 1  # not the constant
-        scalars = np.abs(np.asarray(batch.values[SCALAR])[..., :even, 0])
-        sizes = np.maximum(sizes, scalars.reshape(-1, matrices, even // matrices).max(axis=(0, 2)))
-    return Sizes(sizes)
+        even, kinds = dict(batch.even), np.asarray(batch.kinds)
+        count = even[SCALAR] - 1  # not the constant
+        scalars = np.abs(np.asarray(batch.values[SCALAR])[..., :count, 0])
+        sizes = np.maximum(sizes, scalars.reshape(-1, matrices, count // matrices).max(axis=(0, 2)))
+        for irrep in even:
+            values = np.asarray(batch.values[irrep])
+            dtype = values.dtype
+            for kind in np.unique(kinds[kinds >= 0]).tolist():
+                x = values[kinds == kind]
+                rows = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1]).astype(float)
+                number, total, second = sums.get((irrep, kind), (0, 0.0, 0.0))
+                sums[irrep, kind] = number + len(rows), total + rows.sum(axis=0), second + rows.T @ rows
+    return sums, sizes, even, dtype
+
+
+def _moments(count: int, total: np.ndarray, second: np.ndarray, constant: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean, zero where there is no `constant` channel, and second moments about it; that channel stays."""
+    if constant is None:
+        return np.zeros(len(total)), second / count
+    mean = np.where(np.arange(len(total)) == constant, 0.0, total / count)
+    # Σ (x − m)(x − m)ᵀ, for a mean that is that of the rows, or zero
+    second = second - np.outer(total, mean) - np.outer(mean, total) + count * np.outer(mean, mean)
+    return mean, second / count
 
 
 class Sizes:
@@ -136,26 +159,6 @@ class Sizes:
         return np.concatenate([*own, np.repeat(self.sizes, (channels - even) // count)])
 
 
-def _moments(
-    batches: Sequence[PairFeatures], irrep: Irrep, kind: int, centred: bool
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean (zero unless `centred`) and second moments about it, of one kind of pair."""
-    count, total, second = 0, np.zeros(()), np.zeros(())
-    for batch in batches:
-        x = np.asarray(batch.values[irrep])[np.asarray(batch.kinds) == kind]
-        rows = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1]).astype(float)
-        count, total, second = count + len(rows), total + rows.sum(axis=0), second + rows.T @ rows
-    if not count:
-        return None
-    mean = np.zeros(len(total))
-    if centred:
-        even = dict(batches[0].even)[irrep]
-        mean = np.where(np.arange(len(total)) == even - 1, 0.0, total / count)  # the constant channel stays
-        # Σ (x − m)(x − m)ᵀ, for a mean that is that of the rows, or zero
-        second = second - np.outer(total, mean) - np.outer(mean, total) + count * np.outer(mean, mean)
-    return mean, second / count
-
-
 def _inverse_root(second: np.ndarray, tolerance: np.ndarray, noise: float) -> np.ndarray:
     size = np.sqrt(np.maximum(np.diag(second), 0.0))
     scale = np.where(size > tolerance, 1 / np.maximum(size, 1e-300), 0.0)
@@ -163,7 +166,7 @@ def _inverse_root(second: np.ndarray, tolerance: np.ndarray, noise: float) -> np
     return scale[:, None] * ((vectors / np.sqrt(np.maximum(values, 0) + noise)) @ vectors.T)
 
 
-def _reach(batches: Sequence[PairFeatures], whitening: Whitening) -> np.ndarray:
+def _reach(batches: Iterable[PairFeatures], whitening: Whitening) -> np.ndarray:
     """(kinds,) `Whitening.reach`."""
     reach = np.array(whitening.reach)
     for batch in batches:

@@ -1,14 +1,82 @@
-"""Programs over the molecules of a bucket."""
+"""Programs over the molecules of a bucket, and arrays of which only the rows in use are in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 CHUNK = 32  # molecules of one call
+_number = itertools.count()
+
+
+class Rows:
+    """An array in a file; rows are read when they are asked for, and are not kept.
+
+    Attributes:
+        path: of the raw numbers.
+        stored: shape in the file.
+        dtype: of the elements.
+        chosen: rows of the file that this array has.
+    """
+
+    def __init__(self, path: Path, stored: tuple[int, ...], dtype: np.dtype, chosen: np.ndarray | None = None) -> None:
+        self.path, self.stored, self.dtype = path, stored, dtype
+        self.chosen = np.arange(stored[0]) if chosen is None else chosen
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array."""
+        return (len(self.chosen), *self.stored[1:])
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        whole = np.memmap(self.path, self.dtype, "r", shape=self.stored)  # unmapped at once: its pages would count
+        return np.array(whole[self.chosen[rows]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def selected(tree: Any, rows: np.ndarray) -> Any:
+    """Rows of every leaf; those in files stay there."""
+
+    def of_leaf(x: Any) -> Any:
+        return Rows(x.path, x.stored, x.dtype, x.chosen[rows]) if isinstance(x, Rows) else x[rows]
+
+    return jax.tree.map(of_leaf, tree)
+
+
+def joined(parts: Iterator[Any], folder: Path | None = None) -> Any:
+    """Trees of NumPy arrays one after the other along the leading axis: in memory, or in files of a folder."""
+    if folder is None:
+        every = list(parts)
+        return every[0] if len(every) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *every)
+    first = next(parts)
+    leaves, structure = jax.tree.flatten(first)
+    paths = [folder / f"{next(_number)}.raw" for _ in leaves]
+    counts = [0] * len(leaves)
+    for part in itertools.chain([first], parts):
+        for i, (path, leaf) in enumerate(zip(paths, jax.tree.leaves(part), strict=True)):
+            with path.open("ab") as file:
+                np.ascontiguousarray(leaf).tofile(file)
+            counts[i] += len(leaf)
+    rows = [Rows(p, (n, *x.shape[1:]), x.dtype) for p, n, x in zip(paths, counts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, rows)
+
+
+def chunks(tree: Any, size: int = 8 * CHUNK) -> Iterator[Any]:
+    """Rows of every leaf, `size` at a time, in memory."""
+    count = len(jax.tree.leaves(tree)[0])
+    for start in range(0, count, size):
+        rows = np.arange(start, min(start + size, count))
+        yield jax.tree.map(lambda x, r=rows: x[r], tree)
 
 
 def over_molecules(function: Callable[..., Any], *trees: Any) -> Any:
@@ -18,15 +86,19 @@ def over_molecules(function: Callable[..., Any], *trees: Any) -> Any:
     return jax.vmap(function)(*trees)
 
 
-def in_chunks(function: Callable[[Any], Any], tree: Any, size: int = CHUNK) -> Any:
-    """NumPy results of a program of `size` molecules on all along the leading axis of `tree`, which has at least one.
+def in_chunks(function: Callable[[Any], Any], tree: Any, size: int = CHUNK, folder: Path | None = None) -> Any:
+    """Results of a program of `size` molecules on all along the leading axis of `tree`, which has at least one.
 
-    The last call is filled up with copies of the last molecule, so that one program serves any number of them.
+    The last call is filled up with copies of the last molecule, so that one program serves any number of them. See
+    `joined` for `folder`.
     """
+    return joined(chunk_results(function, tree, size), folder)
+
+
+def chunk_results(function: Callable[[Any], Any], tree: Any, size: int = CHUNK) -> Iterator[Any]:
+    """The results of `in_chunks`, chunk by chunk."""
     count = len(jax.tree.leaves(tree)[0])
-    parts = []
     for start in range(0, count, size):
         rows = np.minimum(np.arange(start, start + size), count - 1)
         part = function(jax.tree.map(lambda x, r=rows: x[r], tree))
-        parts.append(jax.tree.map(lambda x, n=count - start: np.asarray(x)[:n], part))
-    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        yield jax.tree.map(lambda x, n=count - start: np.asarray(x)[:n], part)

@@ -6,8 +6,9 @@ import dataclasses
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from vpotjax.operators.blocks import Coupled, couple, pair_blocks
 from vpotjax.operators.features import PairFeatures
 from vpotjax.operators.pairs import to_exchange
 from vpotjax.operators.whitening import Whitening, fitted_whitening
-from vpotjax.train.arrays import in_chunks, over_molecules
+from vpotjax.train.arrays import chunks, in_chunks, over_molecules
 from vpotjax.train.loop import Descent, descend
 from vpotjax.train.ridge import Moments, joint_ridge
 from vpotjax.train.samples import Bucket, with_model
@@ -64,9 +65,19 @@ class Fitted(NamedTuple):
 
 def whitened(train: Sequence[Bucket], settings: MatrixSettings, noise: float = 1e-2) -> Whitening:
     """The whitening of training molecules with `Geometry` content, and the range that they span."""
-    batches = [b.content.features for b in train if len(b)]
-    dtype = np.asarray(train[0].content.space.positions).dtype
-    return fitted_whitening(batches, len(settings.species), settings.representation.matrix_count, noise, dtype)
+    dtype = train[0].content.space.positions.dtype
+    return fitted_whitening(_Features(train), len(settings.species), settings.representation.matrix_count, noise, dtype)
+
+
+class _Features:
+    """Features of buckets, some molecules at a time, as often as they are asked for."""
+
+    def __init__(self, buckets: Sequence[Bucket]) -> None:
+        self.buckets = [b for b in buckets if len(b)]
+
+    def __iter__(self) -> Iterator[PairFeatures]:
+        for bucket in self.buckets:
+            yield from chunks(bucket.content.features)
 
 
 def aligned_matrices(bucket: Bucket) -> np.ndarray:
@@ -116,9 +127,9 @@ def linear_fit(
     moments: dict[tuple[Any, int], list[Moments]] = {}
     for buckets, which in ((train, 0), (validation, 1)):
         for bucket in buckets:
-            if len(bucket):
-                blocks = _target_blocks(settings, bucket.content, matrices(bucket))
-                _add_moments(moments, which, bucket.content.features, whitening, blocks)
+            for content, wanted in chunks((bucket.content, matrices(bucket))) if len(bucket) else ():
+                blocks = _target_blocks(settings, content, wanted)
+                _add_moments(moments, which, content.features, whitening, blocks)
     species, weights, scales = len(settings.species), {}, []
     for irrep, channels in settings.outputs:
         if irrep not in whitening.transform:
@@ -246,6 +257,6 @@ def fit(
     return Fitted(Ensemble.of(models), history, sum((r.left_out for r in results), Counter()))
 
 
-def prepared(buckets: Sequence[Bucket], model: MatrixModel) -> list[Bucket]:
-    """Buckets with the content that `fit` needs."""
-    return [with_model(b, model) if len(b) else b for b in buckets]
+def prepared(buckets: Sequence[Bucket], model: MatrixModel, folder: Path | None = None) -> list[Bucket]:
+    """Buckets with the content that `fit` needs, in files of `folder` where there is one."""
+    return [with_model(b, model, folder) if len(b) else b for b in buckets]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -172,7 +173,8 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
     content = {"training": described, "data": json_ready(dataset.attributes)}
     with started_run(folder, settings, content) as run:
-        trained = trained_model(parts, training, settings, (small, large), reporter)
+        with TemporaryDirectory(prefix="features-", dir=run) as features:
+            trained = trained_model(parts, training, settings, (small, large), reporter, Path(features))
         save_model(run, trained.model, content["data"])
     rows = error_rows(trained.evaluations)
     write_metrics(run, "training.csv", trained.history)
@@ -187,6 +189,7 @@ def trained_model(
     settings: MatrixSettings,
     bases: tuple[str, str],
     reporter: Reporter,
+    features: Path | None = None,
 ) -> Trained:
     """From samples by split to a model and its errors on the split "test".
 
@@ -196,6 +199,7 @@ def trained_model(
         settings: of the model, with the elements of the training molecules.
         bases: small and large one of the labels.
         reporter: is told about the progress.
+        features: a folder that may hold them; default: they are in memory.
     """
     small, large = bases
     for name, samples in parts.items():
@@ -203,7 +207,7 @@ def trained_model(
     order, kinds = " and ".join(training.power_kinds), ", ".join(training.inputs)
     reporter.say(f"Features: {kinds} in {training.basis}, {order} powers up to {training.power_order}")
     labels = labels_for(training, settings, small, large, parts["train"][0])
-    buckets = split_buckets(parts, settings, labels, training.buckets)
+    buckets = split_buckets(parts, settings, labels, training.buckets, features)
     train, validation = buckets["train"], buckets["validation"]
     whitening = whitened(train, settings)
     evaluations, names = {}, comparable(labels.names, settings.target)
@@ -220,7 +224,7 @@ def trained_model(
     if training.scale is not None or not training.on_matrices:
         start = dataclasses.replace(start, scale=np.asarray(scale))
     evaluations["closed-form start"] = evaluated(Ensemble.of([start]), buckets["test"], names)
-    train, validation = prepared(train, start), prepared(validation, start)
+    train, validation = prepared(train, start, features), prepared(validation, start, features)
     reporter.say(
         f"Training {training.members} networks: {training.descent.steps} steps of {training.descent.batch_size}"
     )
@@ -256,12 +260,16 @@ def labels_for(training: Training, settings: MatrixSettings, small: str, large: 
 
 
 def split_buckets(
-    parts: Mapping[str, Sequence[Sample]], settings: MatrixSettings, labels: Labels, count: int
+    parts: Mapping[str, Sequence[Sample]],
+    settings: MatrixSettings,
+    labels: Labels,
+    count: int,
+    folder: Path | None = None,
 ) -> dict[str, list[Bucket]]:
-    """Buckets of each split, all from the same shapes, hence the same programs."""
+    """Buckets of each split, all from the same shapes, hence the same programs; see `prepared_buckets`."""
     samples = [s for own in parts.values() for s in own]
     split = np.repeat(np.arange(len(parts)), [len(own) for own in parts.values()])
-    every = prepared_buckets(samples, settings, labels, count)
+    every = prepared_buckets(samples, settings, labels, count, folder)
     return {name: [b[np.flatnonzero(split[group] == i)] for group, b in every] for i, name in enumerate(parts)}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.observables import OBSERVABLES, Reference
 from vpotjax.io.dataset import Sample
 from vpotjax.models.matrix_model import Geometry, MatrixSettings, Prepared
-from vpotjax.train.arrays import in_chunks, over_molecules
+from vpotjax.train.arrays import chunk_results, in_chunks, joined, over_molecules, selected
 
 NOBLE_CORES = (0, 2, 10, 18, 36, 54, 86)  # electrons
 LEVEL_TOLERANCE = 1e-2  # hartree; programs may store the levels of the step before the last F
@@ -53,16 +54,16 @@ class Bucket:
 
     def __getitem__(self, rows: np.ndarray) -> Bucket:
         names = tuple(self.names[i] for i in np.arange(len(self))[rows])
-        content, reference, small = jax.tree.map(lambda x: x[rows], (self.content, self.reference, self.small))
+        content, reference, small = selected((self.content, self.reference, self.small), rows)
         return Bucket(names, content, reference, small, self.max_occupied)
 
 
 def prepared_buckets(
-    samples: Sequence[Sample], settings: MatrixSettings, labels: Labels, count: int = 4
+    samples: Sequence[Sample], settings: MatrixSettings, labels: Labels, count: int = 4, folder: Path | None = None
 ) -> list[tuple[np.ndarray, Bucket]]:
     """Geometry and labels of samples in at most `count` buckets, each with the places of its samples; smallest first.
 
-    Features are kept in the precision of the network.
+    Features are kept in the precision of the network, in files of `folder` where there is one.
 
     Raises:
         InputError: labels are absent, or do not fit the geometry or each other.
@@ -72,12 +73,12 @@ def prepared_buckets(
     molecules = [s.molecule for s in samples]
     result = []
     for group, shape in buckets(molecules, settings.bases, count, pair_cutoff=settings.representation.cutoff):
-        parts, program = [], jax.jit(functools.partial(_geometries, settings))  # freed with its shape: it is large
-        for start in range(0, len(group), CHUNK):
-            chosen = group[start : start + CHUNK]
-            batch = settings.batch([molecules[i] for i in chosen], shape)
-            parts.append(in_chunks(program, batch))
-        geometry = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        program = jax.jit(functools.partial(_geometries, settings))  # freed with its shape: it is large
+        batches = (
+            settings.batch([molecules[i] for i in group[start : start + CHUNK]], shape)
+            for start in range(0, len(group), CHUNK)
+        )
+        geometry = joined((part for batch in batches for part in chunk_results(program, batch)), folder)
         own = [samples[i] for i in group]
         reference, small = labels.references(own, geometry, settings)
         names = tuple(s.name for s in own)
@@ -101,9 +102,9 @@ def _prepare(model: Any, geometry: Geometry) -> Prepared:
     return over_molecules(model.prepared, geometry)
 
 
-def with_model(bucket: Bucket, model: Any) -> Bucket:
-    """The bucket with the linear map and the network inputs of a model in place of geometry."""
-    content = in_chunks(functools.partial(_prepare, model), bucket.content)
+def with_model(bucket: Bucket, model: Any, folder: Path | None = None) -> Bucket:
+    """The bucket with the linear map and the network inputs of a model in place of geometry, in files of `folder`."""
+    content = in_chunks(functools.partial(_prepare, model), bucket.content, folder=folder)
     return dataclasses.replace(bucket, content=content)
 
 

@@ -1,0 +1,61 @@
+"""A closed-form model of small molecules on long ones: gaps of alkanes converge with length, they do not collapse."""
+
+import jax
+import numpy as np
+
+import vpotjax as vp
+from tests.train.test_pipeline import dataset_of
+from vpotjax.electronic.observables import OBSERVABLES
+from vpotjax.models import Ensemble, MatrixModel
+from vpotjax.nn import Linear
+from vpotjax.train.fit import aligned_matrices, linear_fit, whitened
+from vpotjax.train.pipeline import Training, labels_for
+from vpotjax.train.predict import predictions
+from vpotjax.train.samples import prepared_buckets
+
+LENGTHS = (2, 4, 6, 8)
+
+
+def alkane(count: int) -> vp.Molecule:
+    """CnH2n+2, all-trans, with standard bonds (1.53 and 1.09 Å) and tetrahedral angles, in bohr."""
+    half = np.arccos(-1 / 3) / 2
+    step, rise = 1.53 * np.sin(half), 1.53 * np.cos(half)
+    carbons = np.array([[i * step, (-1) ** i * rise / 2, 0.0] for i in range(count)])
+    numbers, positions = [6] * count, list(carbons)
+    for i, place in enumerate(carbons):
+        up = np.array([0.0, (-1.0) ** i, 0.0])
+        for side in (1, -1):
+            positions.append(place + 1.09 * (up * np.cos(half) + np.array([0.0, 0.0, side * np.sin(half)])))
+    for i, outward in ((0, -1.0), (count - 1, 1.0)):
+        positions.append(carbons[i] + 1.09 * np.array([outward * np.sin(half), -((-1.0) ** i) * np.cos(half), 0.0]))
+    return vp.Molecule(np.array(numbers + [1] * (2 * count + 2)), np.array(positions) / 0.529177210903)
+
+
+def fitted() -> MatrixModel:
+    """On methane, ethane and propane."""
+    training = Training(Linear(), members=1, orbital_basis="sto-3g", basis="6-31g", power_order=2)
+    settings = training.settings((1, 6), "sto-3g")
+    parts = []
+    for names in (("CH4", "C2H6", "C3H8"), ("C2H6",)):
+        samples = [s for name in names for s in dataset_of(train=(name, 5)).samples]
+        labels = labels_for(training, settings, "sto-3g", "def2-tzvp", samples[0])
+        parts.append([b for _, b in prepared_buckets(samples, settings, labels, 1)])
+    whitening = whitened(parts[0], settings)
+    return linear_fit(parts[0], parts[1], settings, whitening, aligned_matrices)
+
+
+def test_gaps_of_alkanes_converge_with_length():
+    assert OBSERVABLES["homo_lumo_gap"].unit == "eV"
+    chains = [(str(n), alkane(n)) for n in LENGTHS]
+    found = predictions(Ensemble.of([fitted()]), chains, ["homo_lumo_gap", "polarizability"])
+    values = {int(p.name): p.values for p in found}
+    gaps = np.array([float(values[n]["homo_lumo_gap"]) for n in LENGTHS]) * 27.211386
+    changes = -np.diff(gaps)
+    assert gaps[-1] > 0.6 * gaps[0]
+    assert (changes > 0).all()
+    assert (np.diff(changes) < 0).all()
+    alpha = np.array([np.trace(values[n]["polarizability"]) / 3 for n in LENGTHS])
+    increments = np.diff(alpha)  # of two CH2 each
+    assert (increments > 0).all()
+    assert increments[-1] < 1.2 * increments[0]
+    jax.clear_caches()
