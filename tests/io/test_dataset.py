@@ -253,10 +253,10 @@ def test_embedded_geometries_differ(embedded):
 
 def test_embedded_labels_are_closed_shell_and_complete(embedded):
     attributes = embedded.attributes
-    small, large = attributes["small_basis"], attributes["large_basis"]
+    small, middle, large = (attributes[f"{name}_basis"] for name in ("small", "effective", "large"))
     for s in embedded.samples:
         assert s.molecule.spin == 0
-        for name in (small, large):
+        for name in (small, middle, large):
             labels = s.labels[name]
             electrons = s.molecule.nelec(load_basis(name, s.molecule.numbers))
             assert electrons % 2 == 0
@@ -265,11 +265,14 @@ def test_embedded_labels_are_closed_shell_and_complete(embedded):
             assert labels["mo_energies"][occupied] - labels["mo_energies"][occupied - 1] > 0.01
             # α is a sum of squares over states.
             assert np.linalg.eigvalsh(labels["polarizability"]).min() > -1e-10
-        assert s.labels[large]["energy"] < s.labels[small]["energy"]  # the larger basis is lower by hartrees
+        assert (
+            s.labels[large]["energy"] < s.labels[middle]["energy"] < s.labels[small]["energy"]
+        )  # the larger basis is lower by hartrees
 
 
-def test_embedded_fock_matrices_have_the_stored_levels(embedded):
-    name = embedded.attributes["small_basis"]
+@pytest.mark.parametrize("role", ["small_basis", "effective_basis"])
+def test_embedded_fock_matrices_have_the_stored_levels(embedded, role):
+    name = embedded.attributes[role]
     for s in embedded.samples:
         labels = s.labels[name]
         values = scipy.linalg.eigh(labels["fock"], labels["overlap"], eigvals_only=True)
@@ -279,8 +282,9 @@ def test_embedded_fock_matrices_have_the_stored_levels(embedded):
         np.testing.assert_allclose(trace, labels["mo_energies"].sum(), atol=1e-5, err_msg=s.name)
 
 
-def test_embedded_overlaps_are_reproduced(embedded):
-    name = embedded.attributes["small_basis"]
+@pytest.mark.parametrize("role", ["small_basis", "effective_basis"])
+def test_embedded_overlaps_are_reproduced(embedded, role):
+    name = embedded.attributes[role]
     samples = embedded.samples[:: len(embedded.samples) // 8]
     batch = jax.tree.map(jnp.asarray, pad_batch([s.molecule for s in samples], name))
     ours = jax.jit(lambda b: jax.lax.map(lambda m: overlap(m.basis, m.positions), b))(batch)

@@ -22,6 +22,7 @@ from tests.models.random_models import (
     matrix_of,
     random_model,
     together,
+    training,
 )
 from tests.molecules import central_difference, g2, random_rotation
 from vpotjax.conventions import block_diagonal
@@ -246,3 +247,22 @@ def test_effective_cores_have_no_screened_baseline():
     MatrixSettings(representation, orbital_basis="def2-svp", baseline="core")
     with pytest.raises(vp.InputError, match=r"baseline has 'sap', but 'def2-svp' has effective cores"):
         MatrixSettings(representation, orbital_basis="def2-svp")
+
+
+def test_pairs_unlike_all_of_the_training_set_fall_back_on_the_baseline():
+    """A linear map extrapolates without bound: squeezed water would have levels of kilohartrees."""
+    model, water = random_model(GATED), g2("H2O")
+    squeezed = vp.Molecule(water.numbers, 0.2 * np.asarray(water.positions))
+    geometry = geometry_of(GATED, squeezed)
+    prepared = model.prepared(geometry)
+    damping, excess = np.asarray(prepared.damping), np.asarray(model.whitening.excess(prepared.inputs))
+    real = np.asarray(geometry.features.kinds) >= 0
+    assert excess[real].max() > 1
+    np.testing.assert_allclose(damping, 1 / np.maximum(excess, 1))
+    usual = model.prepared(geometry_of(GATED, training()[1]))
+    np.testing.assert_array_equal(usual.damping, 1.0)
+    far = dataclasses.replace(prepared, damping=np.zeros_like(damping), linear=geometry.baseline)
+    np.testing.assert_array_equal(model.matrix(far), geometry.baseline)
+    change = np.abs(np.asarray(prepared.linear) - np.asarray(geometry.baseline)).max()
+    loose = dataclasses.replace(model, whitening=dataclasses.replace(model.whitening, reach=np.full(6, 1e9)))
+    assert change < 0.5 * np.abs(np.asarray(loose.prepared(geometry).linear) - np.asarray(geometry.baseline)).max()

@@ -1,11 +1,13 @@
 """The chain in one file: molecule → features → F (or P) → ε, P, μ, α.
 
-    F = F₀ + R [ linear(x) + s · network(w(x)) ] R
+    F = F₀ + R [ d(x) (linear(x) + s · network(w(x))) ] R
 
 with the baseline F₀, pair features x, their whitening w, the frame R (S^{1/2} for F), the linear map in closed form and
-the size s of the correction. Every function takes one molecule (an element of a `Batch`); `jax.vmap` and `jax.lax.map`
-give batches. What depends on the geometry alone is computed once per data set; inside `jax.grad` with respect to
-positions, call `geometry` inside.
+the size s of the correction. d is 1 for pairs within the range of the training set and falls with the distance from it,
+so that a pair unlike all that was seen falls back on the baseline: a linear map extrapolates without bound.
+
+Every function takes one molecule (an element of a `Batch`); `jax.vmap` and `jax.lax.map` give batches. What depends on
+the geometry alone is computed once per data set; inside `jax.grad` with respect to positions, call `geometry` inside.
 """
 
 from __future__ import annotations
@@ -195,11 +197,13 @@ class Prepared:
 
     Attributes:
         inputs: of the network.
+        damping: (npair,) d.
         linear: the matrix without the network, (nao, nao), hartree.
         frame, space: see `Geometry`.
     """
 
     inputs: NetworkInputs
+    damping: Array
     linear: Array
     frame: Array | None
     space: OrbitalSpace
@@ -234,10 +238,11 @@ class MatrixModel:
     def prepared(self, geometry: Geometry) -> Prepared:
         """Linear map and network inputs of one molecule."""
         settings, features = self.settings, geometry.features
-        linear = settings.added(
-            self.linear(features), geometry.baseline, geometry.frame, geometry.space, features.pairs
-        )
-        return Prepared(self.whitening(features, settings.precision), linear, geometry.frame, geometry.space)
+        inputs = self.whitening(features, settings.precision)
+        damping = 1 / jnp.maximum(self.whitening.excess(inputs), 1)
+        linear = {irrep: _damped(y, damping) for irrep, y in self.linear(features).items()}
+        matrix = settings.added(linear, geometry.baseline, geometry.frame, geometry.space, features.pairs)
+        return Prepared(inputs, damping, matrix, geometry.frame, geometry.space)
 
     def matrix(self, prepared: Prepared) -> jax.Array:
         """Predicted F (or P), (nao, nao), hartree, symmetric; zero on padding."""
@@ -255,5 +260,12 @@ def corrected(settings: MatrixSettings, scale: Array, params: Any, prepared: Pre
     if not outputs:
         return jnp.asarray(prepared.linear)
     pairs, dtype = prepared.inputs.pairs, jnp.asarray(prepared.linear).dtype
-    scaled = {irrep: jnp.asarray(scale, dtype) * y.astype(dtype) for irrep, y in outputs.items()}
+    scaled = {
+        irrep: jnp.asarray(scale, dtype) * _damped(y.astype(dtype), prepared.damping) for irrep, y in outputs.items()
+    }
     return settings.added(scaled, jnp.asarray(prepared.linear), prepared.frame, prepared.space, pairs)
+
+
+def _damped(values: Array, damping: Array) -> jax.Array:
+    """Of each pair, (npair, channels, components)."""
+    return jnp.asarray(values) * jnp.asarray(damping, values.dtype)[:, None, None]
