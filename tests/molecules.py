@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import molecule as ase_molecule
 
+from vpotjax.batching import Batch, batch_shape, pad_batch
 from vpotjax.interop.pyscf import to_pyscf
 from vpotjax.molecule import Molecule
 
@@ -37,6 +39,16 @@ def shared_file(name: str) -> Path:
     if not (SHARED / name).exists():
         pytest.skip(f"shared data {name} is not on this machine")
     return SHARED / name
+
+
+def roomy_batch(group: Sequence[Molecule], basis: str | dict) -> Batch:
+    """A batch with room for one more atom, one more shell of each l and four more AOs than any molecule needs."""
+    tight = batch_shape(pad_batch(group, {"orbital": basis}))
+    sizes = dict(tight.bases)["orbital"]
+    nshl, nprim = tuple(n + 1 for n in sizes.nshl), tuple(n + 2 for n in sizes.nprim)
+    sizes = sizes._replace(nao=sizes.nao + 4, nshl=nshl, nprim=nprim)
+    shape = tight._replace(natm=tight.natm + 1, bases=(("orbital", sizes),), npair=tight.npair + 3)
+    return pad_batch(group, {"orbital": basis}, shape)
 
 
 def random_rotation(seed: int = 0) -> np.ndarray:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.molecules import g2, pyscf_mole
+from tests.molecules import g2, pyscf_mole, roomy_batch
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
 from vpotjax.batching import batch_shape, buckets, joint_batch_shape, pad_arrays, pad_batch
@@ -26,16 +26,6 @@ GAPS = {
 @functools.cache
 def molecules():
     return [g2(name) for name in ("H2", "HF", "F2")]
-
-
-def roomy_batch(group, basis):
-    """A batch with room for one more atom, one more shell of each l and four more AOs than any molecule needs."""
-    tight = batch_shape(pad_batch(group, {"orbital": basis}))
-    sizes = dict(tight.bases)["orbital"]
-    nshl, nprim = tuple(n + 1 for n in sizes.nshl), tuple(n + 2 for n in sizes.nprim)
-    sizes = sizes._replace(nao=sizes.nao + 4, nshl=nshl, nprim=nprim)
-    shape = tight._replace(natm=tight.natm + 1, bases=(("orbital", sizes),), npair=tight.npair + 3)
-    return pad_batch(group, {"orbital": basis}, shape)
 
 
 @functools.cache

@@ -188,7 +188,7 @@ def inverse_square_root(matrix: Array) -> jax.Array:
 def _inverse_square_root(matrix: jax.Array, roots: jax.Array, vectors: jax.Array) -> jax.Array:
     change = _root_change(matrix, roots, vectors) / roots[:, None]
     identity = jnp.eye(len(roots), dtype=roots.dtype)
-    return vectors @ ((identity - change + change @ change) / roots) @ adjoint(vectors)
+    return vectors @ ((identity - change + change @ change) / roots[None, :]) @ adjoint(vectors)
 
 
 @_inverse_square_root.defjvp

@@ -115,8 +115,10 @@ def wavefunction_alignment_loss(
     require_shape("reference_coefficients", frame, (*spins, jnp.shape(fock)[-1], levels))
     error = adjoint(frame) @ fock @ frame - energies[..., None] * jnp.eye(levels, dtype=energies.dtype)
     same = jnp.abs(energies[..., :, None] - energies[..., None, :]) < SAME_LEVEL
-    weights = jnp.where(same, 1.0, off_diagonal) * (mask[..., :, None] & mask[..., None, :])
-    return jnp.sum(weights * _square(error)) / jnp.maximum(jnp.sum(mask), 1)
+    weights = jnp.where(same, 1.0, off_diagonal)
+    real = mask[..., :, None] & mask[..., None, :]
+    squares = _square(error)
+    return jnp.sum(jnp.where(real, weights * squares, 0.0)) / _count(mask, squares.dtype)
 
 
 def density_loss(density: Array, reference: Array, overlap: Array) -> jax.Array:
@@ -128,7 +130,8 @@ def density_loss(density: Array, reference: Array, overlap: Array) -> jax.Array:
     """
     require_shape("reference", reference, jnp.shape(density))
     misplaced = (density - jnp.asarray(reference)) @ overlap
-    electrons = jnp.real(jnp.sum(jnp.asarray(reference) * jnp.conj(overlap)))
+    metric = jnp.broadcast_to(jnp.conj(overlap), jnp.shape(reference))
+    electrons = jnp.real(jnp.sum(jnp.asarray(reference) * metric))
     return jnp.real(jnp.sum(misplaced * jnp.swapaxes(misplaced, -1, -2))) / electrons
 
 
@@ -171,7 +174,13 @@ def _pairs(ao_mask: Array | None, matrix: Array) -> jax.Array:
 
 def _masked_mean(error: Array, mask: Array) -> jax.Array:
     mask = jnp.broadcast_to(jnp.asarray(mask), jnp.shape(error))
-    return jnp.sum(_square(jnp.where(mask, error, 0.0))) / jnp.maximum(jnp.sum(mask), 1)
+    squares = _square(jnp.where(mask, error, 0.0))
+    return jnp.sum(squares) / _count(mask, squares.dtype)
+
+
+def _count(mask: Array, dtype: jnp.dtype) -> jax.Array:
+    """Of True, at least one."""
+    return jnp.maximum(jnp.sum(mask), 1).astype(dtype)
 
 
 def _square(x: Array) -> jax.Array:
@@ -313,7 +322,8 @@ class Observed(Loss):
         """See the class."""
         observable = known_observable(self.name)
         error = observable.difference(predicted.observable(self.name), label_of(observable, reference), reference)
-        return jnp.sum(error**2) / (reference.natm**2 * self.variance)
+        natm = jnp.asarray(reference.natm).astype(error.dtype)
+        return jnp.sum(error**2) / (natm**2 * self.variance)
 
     def fitted(self, references: Sequence[Reference]) -> Loss:
         """With the variance.

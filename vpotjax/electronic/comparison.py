@@ -38,7 +38,7 @@ def fock_with_levels(
     own, coefficients = eigh(fock, overlap, ao_mask)
     energies = jnp.asarray(mo_energies) if level_mask is None else jnp.where(level_mask, mo_energies, own)
     half = unit_padding(overlap, ao_mask) @ coefficients
-    return (half * jnp.where(real_orbitals(coefficients), energies, 0.0)) @ adjoint(half)
+    return (half * jnp.where(real_orbitals(coefficients), energies, 0.0)[None, :]) @ adjoint(half)
 
 
 def eigenbasis_alignment(fock: Array, reference: Array, overlap: Array, ao_mask: Array | None = None) -> jax.Array:

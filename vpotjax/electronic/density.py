@@ -70,14 +70,15 @@ def _smeared(
 ) -> jax.Array:
     transformation = orthogonaliser(overlap, ao_mask, threshold)
     electrons = 1.0 if fock.ndim == 3 else 2.0
-    number = jnp.asarray(nelec) / electrons
-    count = jnp.sum(real_orbitals(transformation))
+    real = jnp.finfo(fock.dtype).dtype
+    number = jnp.asarray(nelec).astype(real) / electrons
+    count = jnp.sum(real_orbitals(transformation)).astype(real)
     sound = overlap_is_valid(overlap, ao_mask, threshold) & has_inverse(overlap, transformation)
 
     def one_spin(fock: Array, number: Array) -> jax.Array:
         matrix = orthogonal_fock(fock, transformation, 100.0 * smearing)
         holds = (number <= count) & (number >= 0) & (number % 1 == 0) & (jnp.asarray(smearing) > 0)
-        valid = flag(is_hermitian(fock), sound, holds).astype(jnp.finfo(fock.dtype).dtype)
+        valid = flag(is_hermitian(fock), sound, holds).astype(real)
         occupations = fermi_matrix(matrix, number, smearing)
         return valid * electrons * (transformation @ occupations @ adjoint(transformation))
 

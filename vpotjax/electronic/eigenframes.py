@@ -115,6 +115,6 @@ def response(within: Array, apart: Array, right: Array, shift: Array | float | N
         return result + z - inside
 
     def solve(b: jax.Array) -> jax.Array:
-        return b / factors
+        return b / jnp.broadcast_to(factors, b.shape)
 
     return linear_solution(operator, jnp.where(apart, right, 0.0), solve, solve)

@@ -59,7 +59,7 @@ class Orbitals:
     def density(self) -> jax.Array:
         """P, see `density_matrix`."""
         few = slice(self.max_occupied)
-        occupied = self.spaces[:, :, few] * self.occupied[:, None, few]
+        occupied = self.spaces[:, :, few] * self.occupied[:, None, few].astype(self.spaces.dtype)
         factor = self.electrons_per_orbital * jnp.asarray(self.valid)
         density = factor[:, None, None] * (occupied @ adjoint(self.spaces[:, :, few]))
         return density if self.unrestricted else density[0]

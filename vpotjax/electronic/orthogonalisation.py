@@ -22,12 +22,16 @@ def orthogonaliser(overlap: Array, ao_mask: Array | None = None, threshold: floa
     if threshold is None:
         matrix = adjoint(inverse_cholesky(padded))
     else:
+        if ao_mask is not None:  # so that padding is dropped, too, and its columns are zero to the last bit
+            real = jnp.asarray(ao_mask, bool)
+            padded = jnp.where(real[:, None] & real[None, :], padded, 0.0)
         values, vectors = spectrum(padded)
         kept = values >= threshold
         follower, within = frame(padded, in_eigenbasis(padded, vectors), vectors, kept[:, None] != kept[None, :])
         root = inverse_square_root(unit_padding(within, kept))
-        matrix = (follower * kept) @ (root * kept)
-    return matrix if ao_mask is None else matrix * jnp.asarray(ao_mask)[:, None]
+        columns = kept[None, :].astype(padded.dtype)
+        matrix = (follower * columns) @ (root * columns)
+    return matrix if ao_mask is None else matrix * jnp.asarray(ao_mask)[:, None].astype(matrix.dtype)
 
 
 def orthogonal_fock(fock: Array, transformation: Array, margin: Array | float = 0.0) -> jax.Array:

@@ -77,8 +77,8 @@ def _checked(density: Array, overlap: Array, basis: Basis) -> tuple[jax.Array, j
 
 def atom_membership(basis: Basis, dtype: jnp.dtype) -> jax.Array:
     """(natm, nao): 1 where an AO is real and belongs to the atom."""
-    owner = jnp.arange(basis.natm)[:, None] == jnp.asarray(basis.ao_atom)
-    return (owner & jnp.asarray(basis.ao_mask)).astype(dtype)
+    owner = jnp.arange(basis.natm)[:, None] == jnp.asarray(basis.ao_atom)[None, :]
+    return (owner & jnp.asarray(basis.ao_mask)[None, :]).astype(dtype)
 
 
 def _charges(populations: jax.Array, basis: Basis) -> jax.Array:

@@ -59,7 +59,7 @@ def _purified(
     real = jnp.ones(fock.shape[-1], bool) if ao_mask is None else jnp.asarray(ao_mask, bool)
 
     def one_spin(fock: Array, nocc: Array) -> jax.Array:
-        matrix = root @ (unit_padding(fock, ao_mask) * (real[:, None] & real[None, :])) @ root
+        matrix = root @ jnp.where(real[:, None] & real[None, :], fock, 0.0) @ root
         projector, idempotent = _projector((matrix + adjoint(matrix)) / 2, nocc, real, steps)
         valid = flag(orthonormal, idempotent, is_hermitian(fock), sound, whole, nocc <= jnp.sum(real))
         return valid.astype(jnp.finfo(fock.dtype).dtype) * (root @ projector @ root)
@@ -88,9 +88,10 @@ def _inverse_root(overlap: Array, steps: int) -> tuple[jax.Array, jax.Array]:
     return inverse, _converged(error)
 
 
-def _projector(matrix: jax.Array, nocc: Array, real: Array, steps: int) -> tuple[jax.Array, jax.Array]:
+def _projector(matrix: jax.Array, nocc: jax.Array, real: Array, steps: int) -> tuple[jax.Array, jax.Array]:
     """Projector on the lowest `nocc` eigenvectors of the real part, and whether it is one."""
     diagonal = jnp.real(jnp.diagonal(matrix))
+    nocc = nocc.astype(diagonal.dtype)
     radius = jnp.sum(jnp.abs(matrix), axis=1) - jnp.abs(diagonal)
     top = stop_gradient(jnp.max(jnp.where(real, diagonal + radius, -jnp.inf)))
     bottom = stop_gradient(jnp.min(jnp.where(real, diagonal - radius, jnp.inf)))

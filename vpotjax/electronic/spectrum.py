@@ -54,7 +54,7 @@ def homo_lumo_gap(mo_energies: Array, nelec: Array | int, level_mask: Array | No
     if is_concrete(mo_energies, level_mask) and _falls(np.asarray(mo_energies), level_mask):
         raise InputError("mo_energies are not in ascending order; sort them.")
     falls = (jnp.diff(energies, axis=-1) < -FALL) & real[..., 1:] & real[..., :-1]
-    place = jnp.arange(nmo) - nocc
+    place = jnp.arange(nmo) - nocc if closed else jnp.arange(nmo)[None, :] - nocc
     homo = jnp.max(jnp.where(real & (place < 0), energies, -jnp.inf))
     lumo = jnp.min(jnp.where(real & (place >= 0), energies, jnp.inf))
     frontier = (place == -1) | (place == 0)
@@ -89,6 +89,6 @@ def density_of_states(
     real = jnp.isfinite(levels) if level_mask is None else jnp.isfinite(levels) & jnp.asarray(level_mask)
     levels, real = jnp.where(real, levels, 0.0).reshape(-1), real.reshape(-1)
     width = jnp.where(jnp.asarray(width) > 0, width, jnp.nan)
-    shift = (jnp.asarray(energies)[:, None] - levels) / width
+    shift = (jnp.asarray(energies)[:, None] - levels[None, :]) / width
     peaks = jnp.exp(-0.5 * shift**2) / (width * math.sqrt(2 * math.pi))
     return jnp.sum(jnp.where(real, peaks, 0.0), axis=1)
