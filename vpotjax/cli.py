@@ -32,7 +32,7 @@ class Demo:
 
     run: Path = Path("runs/demo")
     """New folder for configuration, metrics, checkpoint and plots."""
-    training: Training = field(default_factory=lambda: Training(descent=Descent(steps=500), buckets=3))
+    training: Training = field(default_factory=lambda: Training(descent=Descent(steps=150), buckets=3))
 
 
 @dataclass(frozen=True)

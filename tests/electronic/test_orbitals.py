@@ -291,3 +291,20 @@ def test_float32():
     np.testing.assert_allclose(orbitals.density, exact.density, rtol=0, atol=2e-5)  # 1e-5 and the condition of S
     alpha = polarizability_of(exact, position)
     np.testing.assert_allclose(polarizability_of(orbitals, single[2]), alpha, rtol=0, atol=1e-5 * float(alpha.max()))
+
+
+def test_padding_is_dropped_with_a_threshold():
+    """Its columns are zero to the last bit, so that its levels, which are zero, are none."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(2, 4, 4))
+    fock, overlap = (
+        np.diag([-1.0, 2.0, 4.0, 5.0]) + 0.1 * (noise[0] + noise[0].T),
+        np.eye(4) + 0.05 * noise[1] @ noise[1].T,
+    )
+    wide = [np.pad(x, ((0, 2), (0, 2))) for x in (fock, overlap)]
+    mask = np.arange(6) < 4
+    energies, _ = vp.eigh(*wide, mask, threshold=1e-7)
+    np.testing.assert_allclose(energies[:4], vp.eigh(fock, overlap)[0], atol=1e-12)
+    assert np.isposinf(energies[4:]).all()
+    density = vp.density_matrix(*wide, 4, mask, threshold=1e-7)
+    assert float(np.sum(density * wide[1])) == pytest.approx(4.0, abs=1e-10)

@@ -32,11 +32,11 @@ def alkane(count: int) -> vp.Molecule:
 
 
 def fitted() -> MatrixModel:
-    """On methane, ethane and propane."""
+    """On methane, ethane and propane; butane chooses the regulariser."""
     training = Training(Linear(), members=1, orbital_basis="sto-3g", basis="6-31g", power_order=2)
     settings = training.settings((1, 6), "sto-3g")
     parts = []
-    for names in (("CH4", "C2H6", "C3H8"), ("C2H6",)):
+    for names in (("CH4", "C2H6", "C3H8"), ("trans-butane",)):
         samples = [s for name in names for s in dataset_of(train=(name, 5)).samples]
         labels = labels_for(training, settings, "sto-3g", "def2-tzvp", samples[0])
         parts.append([b for _, b in prepared_buckets(samples, settings, labels, 1)])

@@ -58,7 +58,7 @@ def _purified(
     sound = overlap_is_valid(overlap, ao_mask, None)  # positive where the iteration converges
     real = jnp.ones(fock.shape[-1], bool) if ao_mask is None else jnp.asarray(ao_mask, bool)
 
-    def one_spin(fock: Array, nocc: Array) -> jax.Array:
+    def one_spin(fock: Array, nocc: jax.Array) -> jax.Array:
         matrix = root @ jnp.where(real[:, None] & real[None, :], fock, 0.0) @ root
         projector, idempotent = _projector((matrix + adjoint(matrix)) / 2, nocc, real, steps)
         valid = flag(orthonormal, idempotent, is_hermitian(fock), sound, whole, nocc <= jnp.sum(real))

@@ -117,6 +117,9 @@ class Moments(NamedTuple):
 def joint_ridge(sets: Sequence[Sequence[Moments]]) -> tuple[list[np.ndarray], np.ndarray]:
     """Weights of several fits that share one regulariser, chosen by rows that they do not see.
 
+    It is the same number for all, as for one prior of all weights, so that fits of few rows are held back more. In
+    proportion to the rows of each, rare pairs of elements would be fitted as closely as common ones, and extrapolate.
+
     Args:
         sets: of each fit the moments of its rows, and of the others.
 
@@ -124,10 +127,10 @@ def joint_ridge(sets: Sequence[Sequence[Moments]]) -> tuple[list[np.ndarray], np
         weights of each, and Σ error² of the others with their number.
     """
     candidates, errors = [], np.zeros(len(REGULARISERS))
+    size = float(np.mean([np.trace(seen.gram) for seen, _ in sets])) or 1.0
     for seen, unseen in sets:
         values, vectors = np.linalg.eigh(seen.gram)
         values, projected = np.maximum(values, 0.0), vectors.T @ seen.cross
-        size = float(np.trace(seen.gram)) or 1.0
         candidates.append([vectors @ (projected / (values + r * size)[:, None]) for r in REGULARISERS])
         errors += [unseen.error(w) for w in candidates[-1]]
     best = int(errors.argmin())
