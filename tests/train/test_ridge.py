@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vpotjax.train.ridge import REGULARISERS, Moments, fold_numbers, joint_ridge, ridge, solutions
+from vpotjax.train.ridge import REGULARISERS, Moments, fold_numbers, joint_ridge, ridge
 
 
 def moments(x, y):
@@ -22,22 +22,27 @@ def test_recovers_a_linear_map_with_constants():
 
 
 def test_moments_give_the_fit_of_the_rows():
-    """One regulariser for two fits, the one with the least error on rows that they do not see."""
+    """One penalty for two fits, the one with the least error on rows that they do not see."""
     rng = np.random.default_rng(1)
     sets, rows = [], []
-    for outputs in (1, 3):
-        x, other = rng.standard_normal((40, 5)), rng.standard_normal((20, 5))
+    for outputs, seen in ((1, 10), (3, 40)):
+        x, other = rng.standard_normal((seen, 5)), rng.standard_normal((20, 5))
         w = rng.standard_normal((5, outputs))
         pairs = [(a, a @ w + 0.5 * rng.standard_normal((len(a), outputs))) for a in (x, other)]
         rows.append(pairs)
         sets.append([moments(*pair) for pair in pairs])
     weights, (error, count) = joint_ridge(sets)
+    size = np.mean([np.sum(x**2) for (x, _), _ in rows])
+
+    def solved(x, y, regulariser):
+        return np.linalg.solve(x.T @ x + regulariser * size * np.eye(5), x.T @ y)
+
     errors = np.zeros(len(REGULARISERS))
     for (x, y), (other, wanted) in rows:
-        errors += [np.sum((wanted - other @ w) ** 2) for w, _ in solutions(x, y)]
+        errors += [np.sum((wanted - other @ solved(x, y, r)) ** 2) for r in REGULARISERS]
     best = int(errors.argmin())
     for own, ((x, y), _) in zip(weights, rows, strict=True):
-        np.testing.assert_allclose(own, solutions(x, y)[best][0], rtol=1e-8)
+        np.testing.assert_allclose(own, solved(x, y, REGULARISERS[best]), rtol=1e-8)
     np.testing.assert_allclose(error, errors[best], rtol=1e-10)
     assert count == 20 * 4
 

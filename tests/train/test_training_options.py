@@ -90,7 +90,9 @@ def test_levels_beyond_the_compared_ones_move_with_the_highest_of_these():
     levels = np.array([0.0, -1.1, -0.4, 0.1, 0.15, 0.2, 0.0])
     space = SimpleNamespace(overlap=overlap[None], basis=SimpleNamespace(ao_mask=real[None]))
     reference = Reference({"fock": fock[None], "mo_energies": levels[None]}, compared[None], np.ones(1), np.ones(1))
-    (aligned,) = aligned_matrices(SimpleNamespace(content=SimpleNamespace(space=space), reference=reference))
+    (aligned,) = aligned_matrices(
+        SimpleNamespace(content=SimpleNamespace(space=space, baseline=None), reference=reference)
+    )
     wanted = np.array([-10.0, -1.1, -0.4, 0.1, 0.5, 1.9])
     np.testing.assert_allclose(eigh(aligned[:6, :6], overlap[:6, :6])[0], wanted, atol=1e-12)
     np.testing.assert_allclose(aligned[:6, :6], (half * wanted) @ half.T, atol=1e-12)
@@ -115,5 +117,5 @@ def test_the_basis_of_f_is_the_largest_with_matrices():
     assert labels(orbital_basis="3-21g").matrices is None
     on_matrices = labels(elements=1.0)
     assert (on_matrices.large, on_matrices.small, on_matrices.matrices) == ("6-31g", "6-31g", "6-31g")
-    with pytest.raises(vp.InputError, match="orbital_basis is '3-21g', but the data set has matrices in sto-3g, 6-31g"):
+    with pytest.raises(vp.InputError, match="orbital_basis is '3-21g', but the data set has matrices in 6-31g, sto-3g"):
         labels(orbital_basis="3-21g", elements=1.0)
