@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.qm7_data import LARGE, SMALL, qm7_dataset, transfer_dataset
+from benchmarks.qm7_data import LARGE, MIDDLE, SMALL, qm7_dataset, transfer_dataset
 
 if TYPE_CHECKING:
     from vpotjax.train.evaluate import Evaluation
@@ -61,7 +61,10 @@ def run(name: str) -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     data = RUNS / f"data-{train}.h5"
     if not data.exists():
-        write_dataset(data, qm7_dataset(train))
+        dataset = qm7_dataset(train)
+        if lacking := [s.name for s in dataset.samples if MIDDLE not in s.labels]:
+            raise SystemExit(f"{len(lacking)} molecules have no F in {MIDDLE}; python -m benchmarks.qm7_data first")
+        write_dataset(data, dataset)
     start = time.perf_counter()
     if command_line(["train", "--data", str(data), "--run", str(RUNS / name), *arguments]):
         raise SystemExit(f"row {name} failed")

@@ -1,6 +1,6 @@
 """Data of `benchmarks.qm7`: 850 labelled QM7 molecules, and labels made here of QM9 molecules and of chains.
 
-    python -m benchmarks.qm7_data          label what has no labels yet, two processes on one thread each; an hour
+    python -m benchmarks.qm7_data          label what has no labels yet, two processes on one thread each; two hours
 
 Labels are those of the shared QM7 files: RKS B3LYP, STO-3G with F and S, def2-TZVP with density fitting and PySCF's
 grid level 1. F and S in 6-31G, with density fitting and that grid too, are made here. Finished molecules are kept in

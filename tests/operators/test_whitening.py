@@ -184,3 +184,16 @@ def test_one_matrix():
     assert whitening.transform[SCALAR].shape == (2, 2, 2)
     assert np.all(np.isfinite(whitening.transform[SCALAR]))
     assert whitening.transform[SCALAR][0, 1, 1] == pytest.approx(1 / np.sqrt(1 + NOISE))  # a constant of size one
+
+
+def test_derivatives_at_the_zeros_of_far_pairs_are_finite():
+    """The norm has a kink there; what a model does with the range must not turn the forces of long molecules to NaN."""
+    one = jax.tree.map(lambda x: jnp.asarray(x[0]), training_features())
+    offsite = np.asarray(one.pairs.first) != np.asarray(one.pairs.second)
+
+    def total(factor):
+        scaled = {i: jnp.where(offsite[:, None, None], factor * x, x) for i, x in one.values.items()}
+        inputs = fitted()(dataclasses.replace(one, values=scaled), "float32")
+        return jnp.sum(1 / jnp.maximum(fitted().excess(inputs), 1))
+
+    assert jax.grad(total)(0.0) == 0.0

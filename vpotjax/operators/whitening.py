@@ -72,7 +72,9 @@ class Whitening:
 def scalar_norm(inputs: NetworkInputs) -> jax.Array:
     """(npair,) norm of the even scalars."""
     even, _ = inputs.parts(SCALAR)
-    return jnp.sqrt(jnp.sum(even[..., 0] ** 2, axis=-1))
+    squares = jnp.sum(even[..., 0] ** 2, axis=-1)
+    some = squares > 0  # no root is taken of the zeros of far pairs, so derivatives are finite
+    return jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1.0)), 0.0)
 
 
 def fitted_whitening(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import jax
 import numpy as np
 
 CHUNK = 32  # molecules of one call
-_number = itertools.count()
 
 
 class Rows:
@@ -60,7 +60,8 @@ def joined(parts: Iterator[Any], folder: Path | None = None) -> Any:
         return every[0] if len(every) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *every)
     first = next(parts)
     leaves, structure = jax.tree.flatten(first)
-    paths = [folder / f"{next(_number)}.raw" for _ in leaves]
+    own = Path(tempfile.mkdtemp(dir=folder))
+    paths = [own / f"{i}.raw" for i in range(len(leaves))]
     counts = [0] * len(leaves)
     for part in itertools.chain([first], parts):
         for i, (path, leaf) in enumerate(zip(paths, jax.tree.leaves(part), strict=True)):

@@ -82,7 +82,7 @@ class Training:
         for name in ("members", "buckets"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
-        for name, weight in (*self.observables.items(), ("elements", self.elements), ("alignment", self.alignment)):
+        for name, weight in (*(self.weights or {}).items(), ("elements", self.elements), ("alignment", self.alignment)):
             if name not in ("elements", "alignment"):
                 known_observable(name)
             if not 0 <= weight < float("inf"):
