@@ -113,7 +113,7 @@ def report(names: Sequence[str]) -> str:
                     _row(f"{name}, one network", evaluated(Ensemble.of([alone]), buckets, names_of_observables), "")
                 )
             if title == "chains":
-                chains += _molecules(name, whole)
+                chains += _molecules(name, whole, {s.name: s.molecule.natm for s in samples})
         if title in PUBLISHED:
             lines.append("| published, linear | " + " | ".join(str(x) for x in PUBLISHED[title]) + " | | |")
     return "\n".join([*lines, "", *chains]) + "\n"
@@ -128,17 +128,28 @@ def _row(name: str, evaluation: Evaluation, seconds: str) -> str:
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def _molecules(name: str, evaluation: Evaluation) -> list[str]:
-    """Errors and spreads of each molecule."""
-    lines = [f"\n{name}: ‖Δ‖/natm of each chain, in brackets the spread of the networks\n"]
-    lines += ["| molecule | ε (eV) | μ (e·bohr) | α (bohr³) | gap (eV) |", "|---|---|---|---|---|"]
-    order = np.argsort(evaluation.names)
-    for i in order:
-        cells = []
-        for key in (*SHOWN, "homo_lumo_gap"):
-            spread = evaluation.spreads.get(key)
-            cells.append(f"{evaluation.norms[key][i]:.4f}" + ("" if spread is None else f" ({spread[i]:.4f})"))
-        lines.append(f"| {evaluation.names[i]} | " + " | ".join(cells) + " |")
+def _molecules(name: str, evaluation: Evaluation, natm: dict[str, int]) -> list[str]:
+    """Gaps, and errors and spreads of each molecule."""
+    from vpotjax.units import HARTREE_TO_EV
+
+    lines = [f"\n{name}: gap, and ‖Δ‖/natm of the others; in brackets the spread of the networks\n"]
+    lines += ["| molecule | gap, B3LYP (eV) | predicted | ε (eV) | μ (e·bohr) | α (bohr³) |"]
+    lines += ["|---|---|---|---|---|---|"]
+    predicted, wanted = (x * HARTREE_TO_EV for x in evaluation.pairs["homo_lumo_gap"])
+
+    def cell(value: float, key: str, i: int, digits: int, factor: float = 1.0) -> str:
+        spread = evaluation.spreads.get(key)
+        return f"{value:.{digits}f}" + ("" if spread is None else f" ({factor * spread[i]:.{digits}f})")
+
+    for i in np.argsort(evaluation.names):
+        cells = [cell(evaluation.norms[key][i], key, i, 4) for key in SHOWN]
+        gap = cell(predicted[i], "homo_lumo_gap", i, 2, natm[evaluation.names[i]])
+        lines.append(f"| {evaluation.names[i]} | {wanted[i]:.2f} | {gap} | " + " | ".join(cells) + " |")
+    for key in (*SHOWN, "homo_lumo_gap"):
+        if key in evaluation.spreads:
+            errors, spreads = evaluation.norms[key], evaluation.spreads[key]
+            ranks = [np.argsort(np.argsort(x)) for x in (errors, spreads)]
+            lines.append(f"Rank correlation of error and spread, {key}: {np.corrcoef(*ranks)[0, 1]:.2f}")
     return lines
 
 

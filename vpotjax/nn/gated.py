@@ -24,8 +24,8 @@ class Gated:
         hidden: widths of the MLP.
     """
 
-    gated: int = 64
-    hidden: tuple[int, ...] = (128, 128)
+    gated: int = 32
+    hidden: tuple[int, ...] = (64, 64)
     symmetric: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from vpotjax.train.arrays import in_chunks, over_molecules
 from vpotjax.train.samples import Bucket
 
 NAMED = 5  # molecules in a message
+ROWS = 512  # of the longest arrays, the pairs of atoms, of so many molecules as go through a network together on CPUs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _advance(model: Trainable, loss: Loss, settings: Descent) -> Callable[..., A
     optimiser = _optimiser(settings)
 
     def advance(params: Any, state: Any, content: Any, reference: Any, progress: Any, max_occupied: int) -> Any:
-        outputs, pullback = jax.vjp(lambda p: jax.vmap(lambda c: model.output(p, c))(content), params)
+        outputs, pullback = jax.vjp(lambda p: _outputs(model, p, content), params)
         values, gradients = loss_values(model, loss, outputs, (content, reference), progress, max_occupied)
         gradients, counts = limited_gradients(values, gradients, settings.limit)
         (gradient,) = pullback(gradients)
@@ -209,9 +210,16 @@ def _advance(model: Trainable, loss: Loss, settings: Descent) -> Callable[..., A
     return jax.jit(advance, static_argnums=5)
 
 
+def _outputs(model: Trainable, params: Any, content: Any) -> Any:
+    """Of a batch. Layers are computed again for the gradient: they take longer to store and read than to compute."""
+    largest = max(x.shape[1] for x in jax.tree.leaves(content) if x.ndim > 1)
+    one = jax.checkpoint(lambda c: model.output(params, c))
+    return over_molecules(one, content, together=max(1, ROWS // largest))
+
+
 def _check(model: Trainable, loss: Loss) -> Callable[..., Any]:
     def check(params: Any, content: Any, reference: Any, max_occupied: int) -> jax.Array:
-        outputs = jax.vmap(lambda c: model.output(params, c))(content)
+        outputs = _outputs(model, params, content)
 
         def one(output: Any, content: Any, reference: Any) -> jax.Array:
             return loss(model.predicted(output, content, max_occupied), reference, 1.0)

@@ -58,7 +58,7 @@ class Training:
     """
 
     network: Gated | MatrixPower | Linear = dataclasses.field(default_factory=Gated)
-    members: int = 2
+    members: int = 4
     orbital_basis: str | None = None
     basis: str = "def2-svp"
     inputs: tuple[str, ...] = ("overlap", "kinetic", "sap")
