@@ -212,7 +212,7 @@ def _advance(model: Trainable, loss: Loss, settings: Descent) -> Callable[..., A
 
 def _outputs(model: Trainable, params: Any, content: Any) -> Any:
     """Of a batch. Layers are computed again for the gradient: they take longer to store and read than to compute."""
-    largest = max(x.shape[1] for x in jax.tree.leaves(content) if x.ndim > 1)
+    largest = max((x.shape[1] for x in jax.tree.leaves(content) if x.ndim > 1), default=1)
     one = jax.checkpoint(lambda c: model.output(params, c))
     return over_molecules(one, content, together=max(1, ROWS // largest))
 
