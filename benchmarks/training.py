@@ -76,6 +76,8 @@ def _stop() -> None:
 
 def old_step(folder: str, raw: Sequence[Any]) -> float:
     """Seconds of a step of the package in `folder`; the last molecule is the largest of the set."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "vpotjax"]:
+        del sys.modules[name]
     sys.path.insert(0, folder)
     package, fit, data, config, dataset, molecule = (
         importlib.import_module(name)

@@ -80,11 +80,11 @@ def chunks(tree: Any, size: int = 8 * CHUNK) -> Iterator[Any]:
         yield jax.tree.map(lambda x, r=rows: x[r], tree)
 
 
-def over_molecules(function: Callable[..., Any], *trees: Any, together: int = 1) -> Any:
-    """`function` over the leading axis: on CPUs `together` at a time, what fits their caches, on other devices all."""
-    if jax.default_backend() != "cpu":
-        return jax.vmap(function)(*trees)
-    return jax.lax.map(lambda one: function(*one), trees, batch_size=together if together > 1 else None)
+def over_molecules(function: Callable[..., Any], *trees: Any) -> Any:
+    """`function` over the leading axis: one after the other on CPUs, where that is faster, batched on other devices."""
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(lambda one: function(*one), trees)
+    return jax.vmap(function)(*trees)
 
 
 def in_chunks(function: Callable[[Any], Any], tree: Any, size: int = CHUNK, folder: Path | None = None) -> Any:

@@ -24,7 +24,6 @@ from vpotjax.train.arrays import in_chunks, over_molecules
 from vpotjax.train.samples import Bucket
 
 NAMED = 5  # molecules in a message
-ROWS = 512  # of the longest arrays, the pairs of atoms, of so many molecules as go through a network together on CPUs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,9 +211,7 @@ def _advance(model: Trainable, loss: Loss, settings: Descent) -> Callable[..., A
 
 def _outputs(model: Trainable, params: Any, content: Any) -> Any:
     """Of a batch. Layers are computed again for the gradient: they take longer to store and read than to compute."""
-    largest = max((x.shape[1] for x in jax.tree.leaves(content) if x.ndim > 1), default=1)
-    one = jax.checkpoint(lambda c: model.output(params, c))
-    return over_molecules(one, content, together=max(1, ROWS // largest))
+    return over_molecules(jax.checkpoint(lambda c: model.output(params, c)), content)
 
 
 def _check(model: Trainable, loss: Loss) -> Callable[..., Any]:
