@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from vpotjax.molecule import Molecule
+from vpotjax.train.evaluate import Evaluation
 from vpotjax.train.predict import MoleculePrediction
-from vpotjax.train.report import prediction_text
+from vpotjax.train.report import prediction_text, spread_text
 from vpotjax.units import HARTREE_TO_EV
 
 PAIR = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.8]])
@@ -53,3 +54,10 @@ def test_what_is_missing_has_a_reason(nelec, values, charge, reason):
     text = prediction_text(predicted(Molecule(np.array([1, 1]), PAIR, charge), *values), nelec)
     assert reason in text
     assert "nan" not in text
+
+
+def test_errors_are_told_in_multiples_of_the_spread():
+    """√((3² + 4²)/2) over √((1² + 1²)/2)."""
+    norms, spreads = {"dipole": np.array([3.0, 4.0])}, {"dipole": np.array([1.0, -1.0])}
+    text = spread_text(Evaluation(("a", "b"), {}, norms, spreads, {}))
+    assert text.endswith("the networks: μ 3.5")

@@ -24,7 +24,7 @@ from vpotjax.operators.representation import Representation
 from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
 from vpotjax.train.loop import Descent
-from vpotjax.train.report import error_rows, parity_plots
+from vpotjax.train.report import error_rows, parity_plots, spread_text
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
 CORRECTION = 0.03  # hartree
@@ -235,6 +235,9 @@ def trained_model(
     for name, count in fitted.left_out.most_common(5):
         reporter.say(f"left out {count} times, its gradient was not finite: {name}")
     evaluations["trained"] = evaluated(fitted.model, buckets["test"], names)
+    held_out = evaluated(fitted.model, buckets["validation"], names)
+    if held_out.spreads:
+        reporter.say(spread_text(held_out))
     return Trained(fitted.model, fitted.history, evaluations)
 
 

@@ -38,6 +38,15 @@ def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | 
     return rows
 
 
+def spread_text(evaluation: Evaluation) -> str:
+    """How far errors of molecules with labels are from the spread of the networks, root mean squares, in one line."""
+    ratios = [
+        f"{OBSERVABLES[name].symbol} {np.sqrt(np.mean(evaluation.norms[name] ** 2) / np.mean(spread**2)):.1f}"
+        for name, spread in evaluation.spreads.items()
+    ]
+    return f"Errors of validation molecules in multiples of the spread of the networks: {', '.join(ratios)}"
+
+
 def error_table(rows: list[dict[str, float | str]], title: str) -> Table:
     """A rich table; beside each error its fraction of the first row's."""
     from rich.table import Table
