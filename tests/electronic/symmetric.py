@@ -1,4 +1,4 @@
-"""Eleven molecules with degenerate levels, as one padded batch, at and near their symmetric geometries."""
+"""Molecules with degenerate levels, as one padded batch, at and near their symmetric geometries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from vpotjax.electronic.polarizability import polarizability_of
 from vpotjax.electronic.populations import lowdin_charges, mayer_bond_orders, mulliken_charges
 from vpotjax.units import ANGSTROM_TO_BOHR
 
-NAMES = ["CH4", "NH3", "C6H6", "C2H2", "N2", "allene", "neopentane", "SF6", "cyclopropane", "BF3", "H3+"]
+NAMES = ("CH4", "NH3", "C6H6", "C2H2", "N2", "allene", "neopentane", "SF6", "cyclopropane", "BF3", "H3+")
+FEW = ("CH4", "NH3", "N2", "H3+")
+"""Levels of two and three orbitals, at a quarter of the size."""
 _G2 = {"allene": "C3H4_D2d", "neopentane": "C5H12", "cyclopropane": "C3H6_D3h"}
 GEOMETRIES = ["symmetric", "rotated", "1e-9 bohr away", "1e-6 bohr away"]
 OBSERVABLES = ["P", "dipole", "polarizability", "Mulliken", "Löwdin", "Mayer"]
@@ -62,16 +64,16 @@ def at(name: str, geometry: str) -> vp.Molecule:
 
 
 @functools.cache
-def batch(geometry: str) -> vp.Batch:
-    return jax.tree.map(jnp.asarray, vp.pad_batch([at(name, geometry) for name in NAMES], "sto-3g"))
+def batch(geometry: str, names: tuple[str, ...] = NAMES) -> vp.Batch:
+    return jax.tree.map(jnp.asarray, vp.pad_batch([at(name, geometry) for name in names], "sto-3g"))
 
 
 @functools.cache
-def hartree_fock(geometry: str) -> tuple[jax.Array, ...]:
+def hartree_fock(geometry: str, names: tuple[str, ...] = NAMES) -> tuple[jax.Array, ...]:
     """PySCF's F, S and r of the whole batch, padded with zeros."""
-    size = batch(geometry).basis.nao
+    size = batch(geometry, names).basis.nao
     padded = []
-    for name in NAMES:
+    for name in names:
         mole = pyscf_mole(at(name, geometry), "sto-3g")
         mf = scf.RHF(mole).set(conv_tol=1e-12, conv_tol_grad=1e-8).run()
         fock = mf.get_fock()

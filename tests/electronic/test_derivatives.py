@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vpotjax as vp
-from tests.electronic.symmetric import GEOMETRIES, NAMES, OBSERVABLES, at, batch, hartree_fock, losses
+from tests.electronic.symmetric import FEW, GEOMETRIES, NAMES, OBSERVABLES, at, batch, hartree_fock, losses
 from tests.molecules import central_difference
 from vpotjax.electronic.multipoles import quadrupole
 from vpotjax.electronic.polarizability import polarizability_of
@@ -32,13 +32,13 @@ def symmetric_directions(seed, shape, mask):
     return change * mask[:, :, None] * mask[:, None, :]
 
 
-def check(value, first, second):
+def check(names, value, first, second):
     """Compare derivatives, functions of t or s that give (molecule, observable), with finite differences."""
     exact, mixed = np.asarray(first(0.0)), np.asarray(second(0.0))
     quotient = np.asarray(central_difference(value, STEP))
     mixed_quotient = np.asarray(central_difference(first, STEP))
     wrong = []
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(names):
         for j, observable in enumerate(OBSERVABLES):
             label = f"{observable} of {name}: {exact[i, j]}, {quotient[i, j]}, {mixed[i, j]}, {mixed_quotient[i, j]}"
             # What a training loss needs; the quotients of order step⁴ are good to 1e-8 of the function itself.
@@ -57,16 +57,15 @@ def per_molecule(function):
 
 
 @pytest.mark.parametrize(
-    ("what", "geometry"),
+    ("what", "geometry", "names"),
     [
-        ("F", "symmetric"),
-        *(pytest.param("F", g, marks=pytest.mark.slow) for g in GEOMETRIES[1:]),
-        *(pytest.param("S", g, marks=pytest.mark.slow) for g in GEOMETRIES),
+        pytest.param("F", "symmetric", FEW, id="F-few"),
+        *(pytest.param(w, g, NAMES, marks=pytest.mark.slow, id=f"{w}-{g}") for w in ("F", "S") for g in GEOMETRIES),
     ],
 )
-def test_derivatives_in_fock_and_overlap(what, geometry):
-    fock, overlap, position = hartree_fock(geometry)
-    molecules = batch(geometry)
+def test_derivatives_in_fock_and_overlap(what, geometry, names):
+    fock, overlap, position = hartree_fock(geometry, names)
+    molecules = batch(geometry, names)
     change, other = symmetric_directions(1, fock.shape, molecules.basis.ao_mask)
     scale = (1.0, 0.0) if what == "F" else (0.0, 0.2)
 
@@ -77,7 +76,7 @@ def test_derivatives_in_fock_and_overlap(what, geometry):
     def first(s):  # reverse mode through the loop over molecules
         return jax.jacrev(along)(0.0, s)
 
-    check(jax.jit(lambda t: along(t, 0.0)), jax.jit(first), jax.jit(jax.jacrev(first)))
+    check(names, jax.jit(lambda t: along(t, 0.0)), jax.jit(first), jax.jit(jax.jacrev(first)))
 
 
 @pytest.mark.slow
@@ -110,7 +109,7 @@ def test_derivatives_in_positions(geometry):
     def all_losses(order, t, s):  # one after the other: all at once would take six times the memory
         return jnp.stack([derivative(order, t, s, weights) for weights in jnp.eye(len(OBSERVABLES))], axis=1)
 
-    check(lambda t: all_losses(0, t, 0.0), lambda s: all_losses(1, 0.0, s), lambda s: all_losses(2, 0.0, s))
+    check(NAMES, lambda t: all_losses(0, t, 0.0), lambda s: all_losses(1, 0.0, s), lambda s: all_losses(2, 0.0, s))
 
 
 @pytest.mark.parametrize(
