@@ -113,37 +113,6 @@ def test_polarizability_is_the_response_to_a_field():
     np.testing.assert_allclose(response, alpha, rtol=0, atol=1e-10)
 
 
-def test_padding_changes_nothing():
-    fock, overlap, position, mf = hartree_fock("CH4")
-    n, extra, nelec = len(fock), 5, mf.mol.nelectron
-    pad = lambda m: jnp.pad(m, [(0, 0)] * (m.ndim - 2) + [(0, extra)] * 2)  # noqa: E731
-    mask = jnp.arange(n + extra) < n
-
-    def values(f, s, r, m):
-        energies, _ = vp.eigh(f, s, m)
-        return energies[:n], vp.density_matrix(f, s, nelec, m)[:n, :n], vp.polarizability(f, s, r, nelec, m)
-
-    def total(f, s, r, m):
-        return sum(jnp.sum(jnp.sin(v)) for v in values(f, s, r, m))
-
-    plain, padded = (fock, overlap, position, None), (pad(fock), pad(overlap), pad(position), mask)
-    # Rounding only, up to another order of summation.
-    for a, b in zip(values(*plain), values(*padded), strict=True):
-        np.testing.assert_allclose(b, a, rtol=0, atol=1e-12)
-    gradient, padded_gradient = jax.grad(total)(*plain), jax.grad(total)(*padded)
-    np.testing.assert_allclose(padded_gradient[:n, :n], gradient, rtol=0, atol=1e-11)
-    assert not np.any(padded_gradient[n:])
-    energies, _ = vp.eigh(*padded[:2], mask)
-    assert np.all(energies[n:] > energies[n - 1])
-
-
-def test_traced_electron_number_and_vmap():
-    fock, overlap, _, _ = hartree_fock("CH4")
-    batched = jax.jit(jax.vmap(lambda n: vp.density_matrix(fock, overlap, n)))(jnp.array([2, 10]))
-    for density, nelec in zip(batched, (2, 10), strict=True):
-        np.testing.assert_allclose(density, vp.density_matrix(fock, overlap, nelec), rtol=0, atol=1e-12)  # rounding
-
-
 def test_gap_without_a_virtual_level_is_nan():
     assert np.isnan(vp.homo_lumo_gap(jnp.array([-1.0, -0.5]), 4))
 

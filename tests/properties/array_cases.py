@@ -19,7 +19,7 @@ SHELLS = {"O": [[0, [1.2, 1.0]], [1, [0.9, 1.0]], [2, [1.1, 1.0]]], "H": [[0, [0
 LAYOUT = shell_layout(SHELLS, [1, 8])
 PLACES = np.array([[0.1, 0.2, 1.8], [0.0, -0.1, 0.1], [1.5, 0.4, -0.6]])
 MOLECULES = [vp.Molecule(np.array(z), PLACES[: len(z)], charge=c) for z, c in (([1, 8, 1], 0), ([8, 1], -1))]
-NELEC, SPINS = 4, (2, 1)
+NELEC, SPINS = (4, 6), ((2, 1), (1, 3))
 ROTATION = random_rotation(3)
 
 VALUES = {
@@ -89,18 +89,18 @@ class Case:
         return {"basis": self.batch.basis, "pairs": self.batch.pairs}.get(name, self.arrays.get(name))
 
 
-def case_of(batch: vp.Batch, values: dict[str, np.ndarray]) -> Case:
+def case_of(batch: vp.Batch, values: dict[str, np.ndarray], index: int = 0) -> Case:
     """With the masks of a molecule, padded or not, of a batch."""
     mask = np.asarray(batch.basis.ao_mask)
     masks = {"numbers": batch.numbers, "ao_mask": mask, "level_mask": mask}
-    return Case(batch, {**values, **masks, "nelec": np.array(NELEC), "nelecs": np.array(SPINS)})
+    return Case(batch, {**values, **masks, "nelec": np.array(NELEC[index]), "nelecs": np.array(SPINS[index])})
 
 
 @functools.cache
 def plain(index: int) -> Case:
     molecule = MOLECULES[index]
     batch = vp.pad_batch([molecule], {"orbital": SHELLS})[0]
-    return case_of(batch, random_values(batch, molecule))
+    return case_of(batch, random_values(batch, molecule), index)
 
 
 @functools.cache
@@ -113,7 +113,7 @@ def padded(index: int) -> Case:
         array = plain(index).arrays[name]
         shape = tuple(size.get(axis, have) for axis, have in zip(axes.split(), array.shape, strict=True))
         values[name] = pad_arrays([array], shape, FILL.get(name, 0.0))[0]
-    return case_of(batch, values)
+    return case_of(batch, values, index)
 
 
 def applied(array: Any, axes: str, changes: dict[str, np.ndarray]) -> np.ndarray:

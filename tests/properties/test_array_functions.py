@@ -200,7 +200,10 @@ each = pytest.mark.parametrize("entry", TABLE, ids=[entry.name for entry in TABL
 
 @pytest.fixture(autouse=True)
 def _strict_promotion():
-    """No number changes its type unasked, and no array its rank."""
+    """No number changes its type unasked, and no array its rank.
+
+    Not in the whole suite: Adam of optax divides by powers of a counter, and integrals broadcast over pairs on purpose.
+    """
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
 
