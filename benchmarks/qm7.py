@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,6 +77,7 @@ def report(names: Sequence[str]) -> str:
 
     from vpotjax.io.model import load_model
     from vpotjax.models.ensemble import Ensemble
+    from vpotjax.nn import Linear
     from vpotjax.train.evaluate import evaluated
     from vpotjax.train.samples import Labels, prepared_buckets
 
@@ -97,13 +98,18 @@ def report(names: Sequence[str]) -> str:
             "| row | ε (eV) | μ (e·bohr) | α (bohr³) | gap MAE (eV) | s |",
         ]
         lines.append("|---|---|---|---|---|---|")
+        prepared: dict[Any, Any] = {}
         for name in names:
             folder = RUNS / name
             if not (folder / "seconds.txt").exists():
                 continue
             model = load_model(folder)
-            labels = Labels(LARGE, SMALL, names_of_observables)
-            buckets = [b for _, b in prepared_buckets(samples, model.settings, labels, 2 if title != "chains" else 4)]
+            key = dataclasses.replace(model.settings, network=Linear())  # rows differ in the network, or in nothing
+            if key not in prepared:
+                labels = Labels(LARGE, SMALL, names_of_observables)
+                made = prepared_buckets(samples, model.settings, labels, 2 if title != "chains" else 4)
+                prepared[key] = [b for _, b in made]
+            buckets = prepared[key]
             seconds = (folder / "seconds.txt").read_text().strip()
             whole = evaluated(model, buckets, names_of_observables)
             lines.append(_row(name, whole, seconds))
