@@ -6,7 +6,7 @@ import pytest
 from vpotjax.molecule import Molecule
 from vpotjax.train.evaluate import Evaluation
 from vpotjax.train.predict import MoleculePrediction
-from vpotjax.train.report import prediction_text, spread_text
+from vpotjax.train.report import idle_text, prediction_text, spread_text
 from vpotjax.units import HARTREE_TO_EV
 
 PAIR = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.8]])
@@ -58,6 +58,14 @@ def test_what_is_missing_has_a_reason(nelec, values, charge, reason):
 
 def test_errors_are_told_in_multiples_of_the_spread():
     """√((3² + 4²)/2) over √((1² + 1²)/2)."""
-    norms, spreads = {"dipole": np.array([3.0, 4.0])}, {"dipole": np.array([1.0, -1.0])}
+    norms = {"dipole": np.array([3.0, 4.0]), "polarizability": np.ones(2)}
+    spreads = {"dipole": np.array([1.0, -1.0]), "polarizability": np.zeros(2)}
     text = spread_text(Evaluation(("a", "b"), {}, norms, spreads, {}))
-    assert text.endswith("the networks: μ 3.5")
+    assert text.endswith("the networks: μ 3.5, α without spread")
+
+
+def test_networks_that_stay_where_they_started_are_told():
+    losses = {0: (2.0, 3.0, 2.5), 1: (2.0, 1.0, 1.5)}
+    rows = [{"network": n, "step": s, "validation_loss": x} for n, own in losses.items() for s, x in enumerate(own)]
+    assert (idle_text(rows) or "").startswith("1 of 2 networks did not lower the validation loss")
+    assert idle_text(rows[3:]) is None

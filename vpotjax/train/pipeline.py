@@ -24,7 +24,7 @@ from vpotjax.operators.representation import Representation
 from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
 from vpotjax.train.loop import Descent
-from vpotjax.train.report import error_rows, parity_plots, spread_text
+from vpotjax.train.report import error_rows, idle_text, parity_plots, spread_text
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
 CORRECTION = 0.03  # hartree
@@ -238,6 +238,8 @@ def trained_model(
     held_out = evaluated(fitted.model, buckets["validation"], names)
     if held_out.spreads:
         reporter.say(spread_text(held_out))
+    if idle := idle_text(fitted.history):
+        reporter.say(idle)
     return Trained(fitted.model, fitted.history, evaluations)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,11 +40,30 @@ def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | 
 
 def spread_text(evaluation: Evaluation) -> str:
     """How far errors of molecules with labels are from the spread of the networks, root mean squares, in one line."""
-    ratios = [
-        f"{OBSERVABLES[name].symbol} {np.sqrt(np.mean(evaluation.norms[name] ** 2) / np.mean(spread**2)):.1f}"
-        for name, spread in evaluation.spreads.items()
-    ]
+    ratios = []
+    for name, spread in evaluation.spreads.items():
+        error, own = (np.sqrt(np.mean(x**2)) for x in (evaluation.norms[name], spread))
+        ratios.append(f"{OBSERVABLES[name].symbol} " + (f"{error / own:.1f}" if own else "without spread"))
     return f"Errors of validation molecules in multiples of the spread of the networks: {', '.join(ratios)}"
+
+
+def idle_text(history: Sequence[Mapping[str, Any]]) -> str | None:
+    """A line where networks are kept as they started, because no step lowered their validation loss; else None.
+
+    Args:
+        history: rows of metrics with "network", "step" and "validation_loss".
+    """
+    best: dict[int, Mapping[str, Any]] = {}
+    for row in history:
+        kept = best.setdefault(row["network"], row)
+        best[row["network"]] = min(kept, row, key=lambda r: r["validation_loss"])
+    idle = sum(row["step"] == 0 for row in best.values())
+    if not idle:
+        return None
+    return (
+        f"{idle} of {len(best)} networks did not lower the validation loss: they are the closed-form start, and their "
+        "spread says nothing; more molecules would help, or a lower learning_rate"
+    )
 
 
 def error_table(rows: list[dict[str, float | str]], title: str) -> Table:
