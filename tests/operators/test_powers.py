@@ -77,6 +77,31 @@ def test_metric_powers_transform_like_an_operator(matrices):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_padding_changes_nothing_at_degenerate_levels(degenerate, kind):
+    n, extra = len(degenerate[0]), 3
+    padded = [jnp.pad(m, (0, extra)) for m in degenerate]
+    mask = jnp.arange(n + extra) < n
+    weights = np.random.default_rng(1).standard_normal((ORDER, n + extra, n + extra))
+
+    def value(potential, metric, ao_mask):
+        powers = potential_powers(potential, metric, ORDER, kind, ao_mask)
+        size = len(potential)
+        return jnp.vdot(weights[:, :size, :size], powers), powers
+
+    derivative = jax.jit(jax.value_and_grad(value, argnums=(0, 1), has_aux=True))
+    (_, expected), gradients = derivative(*map(jnp.asarray, degenerate), None)
+    (_, powers), padded_gradients = derivative(*padded, mask)
+    assert_close(powers[:, :n, :n], expected)
+    assert not np.any(powers[:, n:])
+    assert not np.any(powers[:, :, n:])
+    for one, other in zip(gradients, padded_gradients, strict=True):
+        if kind != "raw":
+            assert np.abs(one).max() > 0.1
+        np.testing.assert_allclose(other[:n, :n], one, rtol=0, atol=TOLERANCE * max(1.0, np.abs(one).max()))
+        assert np.all(np.isfinite(other))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradient_in_both_matrices(degenerate, kind):
     rng = np.random.default_rng(2)
     weights, (dv, ds) = (
