@@ -34,12 +34,11 @@ def loss_functions(targets: Any, max_occupied: int | None = None) -> Callable[..
     import jax.numpy as jnp
 
     import vpotjax as vp
-    from vpotjax.electronic.polarizability import polarizability_of
+    from vpotjax.electronic.polarizability import dipole_and_polarizability
 
     def loss(fock: Any, overlap: Any, position: Any, positions: Any, charges: Any, nelec: Any, mask: Any) -> Any:
         orbitals = vp.orbitals(fock, overlap, nelec, mask, max_occupied=max_occupied)
-        dipole = vp.dipole(orbitals.density, position, positions, charges)
-        alpha = polarizability_of(orbitals, position)
+        dipole, alpha = dipole_and_polarizability(orbitals, position, positions, charges)
         error = jnp.where(mask, orbitals.mo_energies[0] - targets[0], 0.0)
         return jnp.sum(error**2) + jnp.sum((dipole - targets[1]) ** 2) + jnp.sum((alpha - targets[2]) ** 2)
 

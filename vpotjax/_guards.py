@@ -51,7 +51,7 @@ def floating_array(name: str, matrix: Any) -> Any:
 
 
 def asymmetry_tolerance(dtype: Any) -> float:
-    """Of max |F − Fᴴ| relative to max |F|."""
+    """Of ‖F − Fᴴ‖ relative to ‖F‖ (Frobenius)."""
     return float(np.sqrt(np.finfo(dtype).eps))
 
 
@@ -60,19 +60,22 @@ def require_hermitian(name: str, symbol: str, matrix: Any) -> None:
     if not is_concrete(matrix):
         return
     values = np.asarray(matrix)
-    difference = np.abs(values - np.conj(np.swapaxes(values, -1, -2))).max(initial=0.0)
-    if not difference <= asymmetry_tolerance(values.dtype) * np.abs(values).max(initial=1e-300):
+    difference = np.linalg.norm(values - np.conj(np.swapaxes(values, -1, -2)))
+    size = np.linalg.norm(values)
+    if not (difference <= asymmetry_tolerance(values.dtype) * size and np.isfinite(size)):
         word, cross = ("Hermitian", "ᴴ") if np.iscomplexobj(values) else ("symmetric", "ᵀ")
         raise InputError(
-            f"{name} is not {word} (or not finite), max |{symbol} − {symbol}{cross}| is {difference:.1e}; if that is "
+            f"{name} is not {word} (or not finite), ‖{symbol} − {symbol}{cross}‖ is {difference:.1e}; if that is "
             f"rounding, give ({symbol} + {symbol}{cross})/2, else check what it holds."
         )
 
 
 def is_hermitian(matrix: Array) -> jax.Array:
     """() True up to rounding; False where it is not finite."""
-    difference = jnp.max(jnp.abs(matrix - adjoint(matrix)))
-    return difference <= asymmetry_tolerance(matrix.dtype) * jnp.max(jnp.abs(matrix))
+    difference, elements = (matrix - adjoint(matrix)).ravel(), matrix.ravel()  # as dot products, which are fast
+    square = jnp.real(jnp.vdot(elements, elements))
+    tolerance = asymmetry_tolerance(matrix.dtype) ** 2
+    return (jnp.real(jnp.vdot(difference, difference)) <= tolerance * square) & jnp.isfinite(square)
 
 
 def _negative_tolerance(dtype: Any) -> float:

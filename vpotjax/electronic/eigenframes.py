@@ -1,19 +1,20 @@
 """Eigenvectors as frames of subspaces, with derivatives that are right to any order at degenerate levels.
 
 Inside a degenerate level, or inside the occupied space when only the density matters, the choice of eigenvectors is a
-gauge. A frame Y of such blocks follows a perturbation B = Yᴴ dA Y by dY = Y K, where K couples different blocks only:
+gauge. A frame Z of such blocks follows a perturbation B = Zᴴ dM Z of a matrix M, symmetric or Hermitian, by dZ = Z K,
+where K couples different blocks only:
 
-    W K − K W = −B  between blocks,  W = Yᴴ A Y  (block diagonal).
-
-A is symmetric, or Hermitian.
+    W K − K W = −B  between blocks,  W = Zᴴ M Z  (block diagonal).
 
 The rule is covariant under rotations inside the blocks, so the derivatives of everything that does not depend on the
-gauge are exact, and those of higher order too, because W and Y are differentiated again. Only differences between
-levels of different blocks enter. The equation is solved in the eigenbasis; its own derivative comes from W.
+gauge are exact, and those of higher order too, because W and Z are differentiated again. Only differences between
+levels of different blocks enter.
+
+M is given in the eigenbasis (`in_eigenbasis`): it is diagonal and Z is 1, but for their derivatives. Products with such
+matrices are linear equations with known solutions (`_known`), which are multiplied out where they are differentiated.
 
 Reverse mode through a loop (`lax.scan`, `lax.map`) applies such a rule once and then differentiates the function's own
-body. So the bodies, too, are written such that their second derivatives are right: with constants that make the first
-and second orders exact and cost nothing when no derivative is taken.
+body. So the body, too, is written such that its second derivatives are right.
 """
 
 from __future__ import annotations
@@ -28,66 +29,75 @@ from vpotjax._numerics import adjoint, linear_solution
 from vpotjax._typing import Array
 
 
-def in_eigenbasis(matrix: Array, vectors: Array) -> jax.Array:
-    """Vᴴ A V, diagonal up to its derivatives, with the constants V of `spectrum`."""
-    return adjoint(vectors) @ (matrix @ vectors)
+def in_eigenbasis(matrix: Array, energies: Array, vectors: Array) -> jax.Array:
+    """Vᴴ A V, (n, n): the diagonal `energies`, with the derivatives of the product.
+
+    Args:
+        matrix: A.
+        energies, vectors: its eigenvalues and V, in A's own basis or in any other.
+    """
+
+    def product() -> jax.Array:
+        result = adjoint(vectors) @ (matrix @ vectors)
+        return (result + adjoint(result)) / 2
+
+    return _with_derivatives(jnp.diag(energies).astype(matrix.dtype), product)
 
 
 @jax.custom_jvp
-def frame(matrix: jax.Array, perturbed: jax.Array, vectors: jax.Array, apart: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Eigenvectors Y that follow `matrix`, and W = Yᴴ A Y without elements between blocks.
+def frame(matrix: jax.Array, apart: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Z and W = Zᴴ M Z without elements between blocks; Z is 1 up to its derivatives.
 
     Args:
-        matrix: A, (n, n), symmetric or Hermitian.
-        perturbed: A from `in_eigenbasis`.
-        vectors: of A, from `spectrum`.
+        matrix: M, (n, n), diagonal up to its derivatives.
         apart: (n, n) True where two eigenvectors belong to different blocks; symmetric.
     """
-    coupling = _coupling(perturbed, apart)
-    rotation = response(perturbed, apart, -coupling)
+    coupling = jnp.where(apart, matrix - stop_gradient(matrix), 0.0)
+    rotation = response(matrix, apart, -coupling)
+    unit = jnp.eye(len(matrix), dtype=matrix.dtype)
+    inside = jnp.where(apart, 0.0, matrix)
 
-    def solve(_: Callable[[jax.Array], jax.Array], b: jax.Array) -> jax.Array:
-        return b  # the rotation vanishes, up to its derivatives
+    def within() -> jax.Array:
+        mixing = coupling @ rotation
+        return jnp.where(apart, 0.0, matrix + (mixing + adjoint(mixing)) / 2)
 
-    # Y (1 + K/2) (1 − K/2)⁻¹ = 2 Y (1 − K/2)⁻¹ − Y, equal to Y exp(K) to second order
-    half = jax.lax.custom_linear_solve(lambda z: z - z @ rotation / 2, vectors, solve, solve)
-    mixing = coupling @ rotation
-    within = jnp.where(apart, 0.0, perturbed + (mixing + adjoint(mixing)) / 2)
-    return 2 * half - vectors, within
+    # exp(K) to second order
+    return (
+        _with_derivatives(unit, lambda: unit + rotation + rotation @ rotation / 2),
+        _with_derivatives(stop_gradient(inside), within),
+    )
 
 
 @frame.defjvp
 def _frame_jvp(
-    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    apart = primals[3]
+    apart = primals[1]
     follower, within = frame(*primals)
-    perturbation = adjoint(follower) @ (tangents[0] @ follower)
+    perturbation = _known(lambda z: follower @ z @ adjoint(follower), tangents[0])
     rotation = response(within, apart, -perturbation)
-    return (follower, within), (follower @ rotation, jnp.where(apart, 0.0, perturbation))
+    change = _known(lambda z: adjoint(follower) @ z, rotation)
+    return (follower, within), (change, jnp.where(apart, 0.0, perturbation))
 
 
-@jax.custom_jvp
-def levels(matrix: jax.Array, perturbed: jax.Array, vectors: jax.Array, apart: jax.Array) -> jax.Array:
-    """Eigenvalues (n,) that follow `matrix`; arguments as `frame`.
-
-    The derivative of a degenerate level is that of its vectors' diagonal: exact for symmetric functions of the level.
-    """
-    coupling = _coupling(perturbed, apart)
-    second = jnp.sum(jnp.conj(coupling) * response(perturbed, apart, coupling), axis=1)
-    return jnp.real(jnp.diagonal(perturbed) + second)
+def turned(vectors: Array, follower: jax.Array) -> jax.Array:
+    """V Z, (m, n), with Z of `frame`: V, with the derivatives of the product."""
+    return _known(lambda z: z @ adjoint(follower), jnp.asarray(vectors))
 
 
-@levels.defjvp
-def _levels_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-    follower, _ = frame(*primals)
-    return levels(*primals), jnp.real(jnp.sum(jnp.conj(follower) * (tangents[0] @ follower), axis=0))
+def _known(operator: Callable[[jax.Array], jax.Array], right: jax.Array) -> jax.Array:
+    """The solution of operator(X) = `right` for an operator that is 1 up to its derivatives."""
+    return jnp.asarray(jax.lax.custom_linear_solve(operator, right, lambda _, b: b, lambda _, b: b))
 
 
-def _coupling(perturbed: jax.Array, apart: jax.Array) -> jax.Array:
-    """Elements between blocks: zero, up to their derivatives."""
-    coupling = jnp.where(apart, perturbed, 0.0)
-    return coupling - stop_gradient(coupling)
+def _with_derivatives(value: jax.Array, function: Callable[[], jax.Array]) -> jax.Array:
+    """`value`, with the derivatives of function(), which is not computed where none is taken."""
+
+    def operator(rows: jax.Array) -> jax.Array:
+        result = function()
+        return jnp.concatenate([rows[:-1] - rows[-1:] * (result - stop_gradient(result)), rows[-1:]])
+
+    return _known(operator, jnp.concatenate([value, jnp.ones_like(value[:1])]))[:-1]
 
 
 def response(within: Array, apart: Array, right: Array, shift: Array | float | None = None) -> jax.Array:

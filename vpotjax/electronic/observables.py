@@ -31,7 +31,7 @@ from vpotjax.basis import Basis
 from vpotjax.electronic.density import density_matrix
 from vpotjax.electronic.multipoles import dipole, quadrupole
 from vpotjax.electronic.orbitals import Orbitals, orbitals
-from vpotjax.electronic.polarizability import polarizability_of
+from vpotjax.electronic.polarizability import dipole_and_polarizability
 from vpotjax.electronic.populations import lowdin_charges, mayer_bond_orders
 from vpotjax.electronic.spectrum import homo_lumo_gap
 from vpotjax.integrals.multipole import second_moment_integrals
@@ -102,6 +102,21 @@ class Solution:
         """ε, (nao,), infinite for padding."""
         return jnp.asarray(self.orbitals.mo_energies)[0]
 
+    @functools.cached_property
+    def _moments(self) -> tuple[jax.Array, jax.Array]:
+        space = self.space
+        return dipole_and_polarizability(self.orbitals, space.position, space.positions, space.basis.nuclear_charges)
+
+    @property
+    def dipole(self) -> jax.Array:
+        """μ, (3,), e·bohr."""
+        return self._moments[0]
+
+    @property
+    def polarizability(self) -> jax.Array:
+        """α, (3, 3), bohr³."""
+        return self._moments[1]
+
     def observable(self, name: str) -> jax.Array:
         """By its name in OBSERVABLES, in atomic units.
 
@@ -128,6 +143,11 @@ class DensitySolution(Solution):
         space = self.space
         occupation = space.overlap @ self.matrix @ space.overlap
         return density_matrix(-occupation, space.overlap, space.nelec, space.ao_mask)
+
+    @property
+    def dipole(self) -> jax.Array:
+        """μ, (3,), e·bohr."""
+        return dipole(self.density, self.space.position, self.space.positions, self.space.basis.nuclear_charges)
 
 
 def _register(kind: type[Solution]) -> None:
@@ -222,25 +242,12 @@ OBSERVABLES: Mapping[str, Observable] = {
     "occupied": _ev("ε occ.", _levels(lambda place: place < 0)),
     "frontier": _ev("ε frontier", _levels(lambda place: (place >= -2) & (place < 2))),
     "homo_lumo_gap": _ev("gap", _gap, lambda s: homo_lumo_gap(s.mo_energies, s.space.nelec)),
-    "dipole": Observable(
-        "dipole",
-        "μ",
-        "e·bohr",
-        "e·bohr",
-        lambda s: dipole(s.density, s.space.position, s.space.positions, s.space.basis.nuclear_charges),
-        axes=("xyz",),
-        of_density=True,
-    ),
+    "dipole": Observable("dipole", "μ", "e·bohr", "e·bohr", lambda s: s.dipole, axes=("xyz",), of_density=True),
     "quadrupole": Observable(
         "quadrupole", "Q", "e·bohr²", "e·bohr²", _quadrupole, axes=("xyz", "xyz"), of_density=True
     ),
     "polarizability": Observable(
-        "polarizability",
-        "α",
-        "bohr³",
-        "bohr³",
-        lambda s: polarizability_of(s.orbitals, s.space.position),
-        axes=("xyz", "xyz"),
+        "polarizability", "α", "bohr³", "bohr³", lambda s: s.polarizability, axes=("xyz", "xyz")
     ),
     "lowdin_charges": Observable(
         "lowdin_charges",

@@ -16,7 +16,7 @@ from vpotjax._guards import flag, has_inverse, is_hermitian, overlap_is_valid
 from vpotjax._numerics import adjoint, spectrum
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
-from vpotjax.electronic.eigenframes import frame, in_eigenbasis, levels
+from vpotjax.electronic.eigenframes import frame, in_eigenbasis, turned
 from vpotjax.electronic.orthogonalisation import orthogonal_fock, orthogonaliser, real_orbitals
 from vpotjax.electronic.spectrum import homo_lumo_gap
 from vpotjax.electronic.validation import checked_matrices, require_electrons, require_occupied
@@ -110,20 +110,21 @@ def solutions(
     channels, nocc, whole = spin_channels(fock, nelec)
     sound = overlap_is_valid(overlap, ao_mask, threshold) & has_inverse(overlap, transformation) & (count > 0)
 
-    def one_spin(fock: Array, nocc: Array) -> tuple[Any, ...]:
-        matrix = orthogonal_fock(fock, transformation)
-        energies, vectors = spectrum(matrix)
-        constants = matrix, in_eigenbasis(matrix, vectors), vectors
+    def one_spin(fock: jax.Array, nocc: Array) -> tuple[Any, ...]:
+        energies, vectors = spectrum(orthogonal_fock(fock, transformation))
+        vectors = transformation @ vectors
         occupied = jnp.arange(len(energies)) < nocc
         gap = homo_lumo_gap(energies, 2 * nocc)
         is_open = (gap > CLOSED[energies.dtype] * jnp.max(jnp.abs(energies))) | (nocc == 0) | (nocc == count)
+        follower, within = frame(in_eigenbasis(fock, energies, vectors), occupied[:, None] != occupied[None, :])
+        spaces = turned(vectors, follower)
         apart = jnp.abs(energies[:, None] - energies[None, :]) > DEGENERATE
-        follower, within = frame(*constants, occupied[:, None] != occupied[None, :])
+        follower, level = frame(within, apart)
         symmetric = flag(is_hermitian(fock), sound).astype(energies.dtype)
         return (
-            symmetric * jnp.where(jnp.arange(len(energies)) < count, levels(*constants, apart), jnp.inf),
-            symmetric * (transformation @ frame(*constants, apart)[0]),
-            transformation @ follower,
+            symmetric * jnp.where(jnp.arange(len(energies)) < count, jnp.real(jnp.diagonal(level)), jnp.inf),
+            symmetric * turned(spaces, follower),
+            spaces,
             within,
             occupied,
             flag(symmetric == 1, is_open, nocc <= jnp.minimum(count, most), whole).astype(energies.dtype),

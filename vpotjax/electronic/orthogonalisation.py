@@ -8,7 +8,7 @@ from jax.lax import stop_gradient
 
 from vpotjax._numerics import adjoint, inverse_cholesky, inverse_square_root, spectrum, unit_padding
 from vpotjax._typing import Array
-from vpotjax.electronic.eigenframes import frame, in_eigenbasis
+from vpotjax.electronic.eigenframes import frame, in_eigenbasis, turned
 
 
 def orthogonaliser(overlap: Array, ao_mask: Array | None = None, threshold: float | None = None) -> jax.Array:
@@ -27,10 +27,10 @@ def orthogonaliser(overlap: Array, ao_mask: Array | None = None, threshold: floa
             padded = jnp.where(real[:, None] & real[None, :], padded, 0.0)
         values, vectors = spectrum(padded)
         kept = values >= threshold
-        follower, within = frame(padded, in_eigenbasis(padded, vectors), vectors, kept[:, None] != kept[None, :])
+        follower, within = frame(in_eigenbasis(padded, values, vectors), kept[:, None] != kept[None, :])
         root = inverse_square_root(unit_padding(within, kept))
         columns = kept[None, :].astype(padded.dtype)
-        matrix = (follower * columns) @ (root * columns)
+        matrix = (turned(vectors, follower) * columns) @ (root * columns)
     return matrix if ao_mask is None else matrix * jnp.asarray(ao_mask)[:, None].astype(matrix.dtype)
 
 

@@ -84,19 +84,53 @@ def polarizability_of(
         orbitals: from `orbitals`.
         position_integrals, frequency, imaginary: as `polarizability`.
     """
+    return _polarizability(orbitals, *_position_elements(orbitals, position_integrals), frequency, imaginary)
+
+
+@jax.jit
+def dipole_and_polarizability(
+    orbitals: Orbitals, position_integrals: Array, positions: Array, nuclear_charges: Array
+) -> tuple[jax.Array, jax.Array]:
+    """`dipole`, (3,) in e·bohr, and `polarizability`, (3, 3) in bohr³, of given orbitals: one transformation of r.
+
+    Args:
+        orbitals: from `orbitals`.
+        position_integrals, positions, nuclear_charges: as `dipole`.
+    """
+    elements, symmetric = _position_elements(orbitals, position_integrals)
+    square = elements[:, :, : orbitals.max_occupied]
+    diagonal = jnp.real(jnp.diagonal(square, axis1=-2, axis2=-1))
+    weights = orbitals.electrons_per_orbital * jnp.asarray(orbitals.valid)[:, None] * symmetric
+    occupied = weights * jnp.asarray(orbitals.occupied)[:, : orbitals.max_occupied].astype(diagonal.dtype)
+    nuclear = jnp.asarray(nuclear_charges).astype(diagonal.dtype) @ jnp.asarray(positions)
+    return nuclear - jnp.einsum("sxi,si->x", diagonal, occupied), _polarizability(orbitals, elements, symmetric)
+
+
+def _position_elements(orbitals: Orbitals, position_integrals: Array) -> tuple[jax.Array, jax.Array]:
+    """Cᴴ r C, (nspin, 3, nao, max_occupied), with occupied columns; and a factor: NaN where r is not Hermitian."""
+    operator, spaces = jnp.asarray(position_integrals), jnp.asarray(orbitals.spaces)
+    elements = jax.vmap(lambda c: adjoint(c) @ (operator @ c[:, : orbitals.max_occupied]))(spaces)
+    return elements, flag(is_hermitian(operator)).astype(jnp.finfo(elements.dtype).dtype)
+
+
+def _polarizability(
+    orbitals: Orbitals,
+    elements: jax.Array,
+    symmetric: jax.Array,
+    frequency: Array | float | None = None,
+    imaginary: bool = False,
+) -> jax.Array:
     few = slice(orbitals.max_occupied)
     shift = None if frequency is None else (1.0 if imaginary else -1.0) * jnp.asarray(frequency) ** 2
 
-    def one_spin(spaces: Array, within: Array, occupied: Array, valid: Array) -> jax.Array:
+    def one_spin(elements: jax.Array, within: Array, occupied: Array, valid: Array) -> jax.Array:
         virtual_occupied = ~occupied[:, None] & occupied[None, few]
-        position = adjoint(spaces) @ (position_integrals @ spaces[:, few])
-        position = jnp.where(virtual_occupied, position, 0.0)
+        position = jnp.where(virtual_occupied, elements, 0.0)
         amplitudes = response(within, virtual_occupied, position, shift)
         if shift is not None:
             amplitudes = within @ amplitudes - amplitudes @ within[few, few]
         alpha = jnp.real(jnp.einsum("xai,yai->xy", jnp.conj(position), amplitudes))
         return jnp.asarray(valid * (alpha + alpha.T) / 2)
 
-    per_spin = jax.vmap(one_spin)(orbitals.spaces, orbitals.within, orbitals.occupied, orbitals.valid)
-    symmetric = flag(is_hermitian(jnp.asarray(position_integrals))).astype(per_spin.dtype)
+    per_spin = jax.vmap(one_spin)(elements, orbitals.within, orbitals.occupied, orbitals.valid)
     return 2 * orbitals.electrons_per_orbital * symmetric * jnp.sum(per_spin, axis=0)
