@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,12 @@ import jax
 import numpy as np
 
 CHUNK = 32  # molecules of one call
+
+
+def return_memory() -> None:
+    """Give what was freed back to the system: compilations take more than a GB, and glibc keeps it."""
+    with suppress(OSError, AttributeError):  # other libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Rows:
@@ -72,8 +80,8 @@ def joined(parts: Iterator[Any], folder: Path | None = None) -> Any:
     return jax.tree.unflatten(structure, rows)
 
 
-def chunks(tree: Any, size: int = 8 * CHUNK) -> Iterator[Any]:
-    """Rows of every leaf, `size` at a time, in memory."""
+def chunks(tree: Any, size: int = 2 * CHUNK) -> Iterator[Any]:
+    """Rows of every leaf, `size` at a time, in memory; none of no rows."""
     count = len(jax.tree.leaves(tree)[0])
     for start in range(0, count, size):
         rows = np.arange(start, min(start + size, count))

@@ -89,7 +89,8 @@ def _evaluation(
     errors: dict[str, list[MoleculeErrors]] = {name: [] for name in names}
     spreads: dict[str, list[np.ndarray]] = {}
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in names}
-    buckets = [b for b in buckets if len(b)]
+    labels = {OBSERVABLES[name].label for name in names}
+    buckets = [b.with_labels(labels) for b in buckets if len(b)]
     for bucket in buckets:
         values, spread = observed(bucket)
         for name in names:

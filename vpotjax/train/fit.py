@@ -73,7 +73,7 @@ class _Features:
     """Features of buckets, some molecules at a time, as often as they are asked for."""
 
     def __init__(self, buckets: Sequence[Bucket]) -> None:
-        self.buckets = [b for b in buckets if len(b)]
+        self.buckets = buckets
 
     def __iter__(self) -> Iterator[PairFeatures]:
         for bucket in self.buckets:
@@ -127,9 +127,9 @@ def linear_fit(
     moments: dict[tuple[Any, int], list[Moments]] = {}
     for buckets, which in ((train, 0), (validation, 1)):
         for bucket in buckets:
-            for content, wanted in chunks((bucket.content, matrices(bucket))) if len(bucket) else ():
-                blocks = _target_blocks(settings, content, wanted)
-                _add_moments(moments, which, content.features, whitening, blocks)
+            for part in bucket.parts():
+                blocks = _target_blocks(settings, part.content, matrices(part))
+                _add_moments(moments, which, part.content.features, whitening, blocks)
     species, weights, scales = len(settings.species), {}, []
     for irrep, channels in settings.outputs:
         if irrep not in whitening.transform:

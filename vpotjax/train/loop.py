@@ -20,7 +20,7 @@ import optax
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
 from vpotjax.losses import Loss
-from vpotjax.train.arrays import in_chunks, over_molecules
+from vpotjax.train.arrays import in_chunks, over_molecules, return_memory
 from vpotjax.train.samples import Bucket
 
 NAMED = 5  # molecules in a message
@@ -162,13 +162,18 @@ def descend(
     report(history[0])
     pending: list[tuple[tuple[str, ...], Counts]] = []
     left_out: Counter[str] = Counter()
+    compiled: set[int] = set()
     for i in range(1, settings.steps + 1):
-        bucket = train[rng.choice(len(train), p=shares)]
+        place = int(rng.choice(len(train), p=shares))
+        bucket = train[place]
         rows = rng.choice(len(bucket), min(settings.batch_size, len(bucket)), replace=False)
         content, reference = jax.tree.map(lambda x, r=rows: x[r], (bucket.content, bucket.reference))
         progress = np.float64(i / settings.steps)
         params, state, counts = advance(params, state, content, reference, progress, bucket.max_occupied)
         pending.append((tuple(bucket.names[r] for r in rows), counts))
+        if place not in compiled:
+            compiled.add(place)
+            return_memory()
         if i % interval and i != settings.steps:
             continue
         row = metrics_row(i, pending, left_out, settings)
@@ -178,6 +183,7 @@ def descend(
         pending = []
         best = min(best, (held, params), key=lambda pair: pair[0])
         report(row)
+        return_memory()
     return Descended(best[1], history, left_out)
 
 

@@ -224,6 +224,8 @@ def trained_model(
     if training.scale is not None or not training.on_matrices:
         start = dataclasses.replace(start, scale=np.asarray(scale))
     evaluations["closed-form start"] = evaluated(Ensemble.of([start]), buckets["test"], names)
+    if not training.on_matrices:  # those have done their part
+        train, validation = ([b.with_labels(labels.names) for b in own] for own in (train, validation))
     train, validation = prepared(train, start, features), prepared(validation, start, features)
     reporter.say(
         f"Training {training.members} networks: {training.descent.steps} steps of {training.descent.batch_size}"

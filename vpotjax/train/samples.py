@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax._typing import Array
 from vpotjax.basis import load_basis
 from vpotjax.batching import buckets, pad_arrays
 from vpotjax.conventions import matching_ao_order, reorder_ao
@@ -22,7 +23,7 @@ from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.observables import OBSERVABLES, Reference
 from vpotjax.io.dataset import Sample
 from vpotjax.models.matrix_model import Geometry, MatrixSettings, Prepared
-from vpotjax.train.arrays import chunk_results, in_chunks, joined, over_molecules, selected
+from vpotjax.train.arrays import chunk_results, chunks, in_chunks, joined, over_molecules, return_memory, selected
 
 NOBLE_CORES = (0, 2, 10, 18, 36, 54, 86)  # electrons
 LEVEL_TOLERANCE = 1e-2  # hartree; programs may store the levels of the step before the last F
@@ -57,6 +58,19 @@ class Bucket:
         content, reference, small = selected((self.content, self.reference, self.small), rows)
         return Bucket(names, content, reference, small, self.max_occupied)
 
+    def parts(self) -> Iterator[Bucket]:
+        """Some molecules at a time, with all of their arrays in memory."""
+        start = 0
+        for content, reference, small in chunks((self.content, self.reference, self.small)):
+            names = self.names[start : start + len(reference.natm)]
+            yield Bucket(names, content, reference, small, self.max_occupied)
+            start += len(names)
+
+    def with_labels(self, names: Iterable[str]) -> Bucket:
+        """The bucket with these labels alone."""
+        values = {name: self.reference.values[name] for name in names}
+        return dataclasses.replace(self, reference=dataclasses.replace(self.reference, values=values))
+
 
 def prepared_buckets(
     samples: Sequence[Sample], settings: MatrixSettings, labels: Labels, count: int = 4, folder: Path | None = None
@@ -80,9 +94,11 @@ def prepared_buckets(
         )
         geometry = joined((part for batch in batches for part in chunk_results(program, batch)), folder)
         own = [samples[i] for i in group]
-        reference, small = labels.references(own, geometry, settings)
+        reference, small = labels.references(own, geometry, settings, folder)
         names = tuple(s.name for s in own)
         result.append((group, Bucket(names, geometry, reference, small, int(np.max(reference.nelec)) // 2)))
+        del program
+        return_memory()
     return result
 
 
@@ -145,33 +161,35 @@ class Labels:
                 raise InputError(f"sample {sample.name!r}, labels {basis!r} lack {', '.join(lacking)}; add them.")
 
     def references(
-        self, samples: Sequence[Sample], geometry: Geometry, settings: MatrixSettings
+        self, samples: Sequence[Sample], geometry: Geometry, settings: MatrixSettings, folder: Path | None = None
     ) -> tuple[Reference, Reference | None]:
-        """Of the large and of the small basis."""
+        """Of the large and of the small basis; matrices are in files of `folder` where there is one."""
         space, nao = geometry.space, geometry.baseline.shape[-1]
-        matrices: dict[str, np.ndarray] = {}
+        matrices: dict[str, Array] = {}
         if self.matrices:
-            matrices["fock"] = _focks(samples, geometry, self.matrices)
+            matrices["fock"] = joined(_focks(samples, geometry, self.matrices), folder)
             if settings.target == "density" or self.orbitals:
-                energies, coefficients = in_chunks(_orbitals, (matrices["fock"], space.overlap, space.basis.ao_mask))
-                matrices |= {"orbitals": coefficients, "levels": energies}
+                arrays = matrices["fock"], space.overlap, space.basis.ao_mask
+                matrices["levels"], matrices["orbitals"] = in_chunks(_orbitals, arrays, folder=folder)
             if settings.target == "density":
                 arrays = matrices["fock"], space.overlap, space.nelec, space.basis.ao_mask
-                matrices["density"] = in_chunks(_densities, arrays)
+                matrices["density"] = in_chunks(_densities, arrays, folder=folder)
         large = _reference(samples, self.large, self, settings, nao)
         own = all(set(self.names) <= set(s.labels[self.small]) for s in samples)
         small = _reference(samples, self.small, self, settings, nao) if own else None
         return dataclasses.replace(large, values={**large.values, **matrices}), small
 
 
-def _focks(samples: Sequence[Sample], geometry: Geometry, basis: str) -> np.ndarray:
-    """F in `basis`, which is that of the model, (molecules, nao, nao)."""
-    focks, nao = [], geometry.baseline.shape[-1]
-    for i, sample in enumerate(samples):
-        overlap, position = np.asarray(geometry.space.overlap[i]), np.asarray(geometry.space.position[i])
-        focks.append(_checked_fock(sample, overlap, basis))
-        _require_consistent(sample, focks[-1], overlap, position, basis)
-    return pad_arrays(focks, (nao, nao))
+def _focks(samples: Sequence[Sample], geometry: Geometry, basis: str) -> Iterator[np.ndarray]:
+    """F in `basis`, which is that of the model, (molecules, nao, nao), some molecules at a time."""
+    nao, start = geometry.baseline.shape[-1], 0
+    for overlaps, positions in chunks((geometry.space.overlap, geometry.space.position)):
+        focks = []
+        for sample, overlap, position in zip(samples[start : start + len(overlaps)], overlaps, positions, strict=True):
+            focks.append(_checked_fock(sample, overlap, basis))
+            _require_consistent(sample, focks[-1], overlap, position, basis)
+        yield pad_arrays(focks, (nao, nao))
+        start += len(focks)
 
 
 @jax.jit
