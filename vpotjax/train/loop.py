@@ -171,6 +171,8 @@ def descend(
         progress = np.float64(i / settings.steps)
         params, state, counts = advance(params, state, content, reference, progress, bucket.max_occupied)
         pending.append((tuple(bucket.names[r] for r in rows), counts))
+        if len(pending) > 1:  # the next batch is read while this one runs; more of them would fill the memory
+            jax.block_until_ready(pending[-2][1])
         if place not in compiled:
             compiled.add(place)
             return_memory()
