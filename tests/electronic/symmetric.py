@@ -11,8 +11,7 @@ from pyscf import scf
 
 import vpotjax as vp
 from tests.molecules import g2, pyscf_mole, random_rotation
-from vpotjax.electronic.multipoles import dipole
-from vpotjax.electronic.polarizability import polarizability_of
+from vpotjax.electronic.polarizability import dipole_and_polarizability
 from vpotjax.electronic.populations import lowdin_charges, mayer_bond_orders, mulliken_charges
 from vpotjax.units import ANGSTROM_TO_BOHR
 
@@ -90,8 +89,7 @@ def losses(molecule: vp.Batch, fock: jax.Array, overlap: jax.Array, position: ja
     density = orbitals.density
     values = [
         density,
-        dipole(density, position, molecule.positions, basis.nuclear_charges),
-        polarizability_of(orbitals, position),
+        *dipole_and_polarizability(orbitals, position, molecule.positions, basis.nuclear_charges),
         mulliken_charges(density, overlap, basis),
         lowdin_charges(density, overlap, basis),
         mayer_bond_orders(density, overlap, basis),

@@ -13,7 +13,7 @@ import vpotjax as vp
 from tests.molecules import g2, pyscf_mole
 from vpotjax.electronic.multipoles import quadrupole
 from vpotjax.electronic.observables import DERIVED, OBSERVABLES, DensitySolution, OrbitalSpace, Reference, Solution
-from vpotjax.electronic.polarizability import polarizability_of
+from vpotjax.electronic.polarizability import dipole_and_polarizability, polarizability_of
 from vpotjax.metrics import error_summary, molecule_errors
 from vpotjax.units import HARTREE_TO_EV
 
@@ -64,6 +64,51 @@ def test_every_entry_is_the_function_it_stands_for():
         # The same operations, fused apart; r r is PySCF's.
         np.testing.assert_allclose(observed()[name], value, rtol=1e-10, atol=1e-11, err_msg=name)
         assert np.any(value), name
+
+
+def test_moments_of_orbitals_are_those_of_the_density():
+    """Of two spins, with gradients; NaN where r is not symmetric, an error for other shapes."""
+    fock, space, _ = water()
+    tilted = fock + 0.1 * space.position[2]
+    weights = np.arange(12.0).reshape(4, 3)
+
+    def solved(focks):
+        return vp.orbitals(focks, space.overlap, np.array([5, 4]), space.ao_mask, max_occupied=5)
+
+    @jax.jit
+    @jax.grad
+    def together(focks):
+        moments = dipole_and_polarizability(solved(focks), space.position, space.positions, charges)
+        return jnp.sum(weights * jnp.vstack(moments))
+
+    @jax.jit
+    @jax.grad
+    def apart(focks):
+        orbitals = solved(focks)
+        moment = vp.dipole(orbitals.density, space.position, space.positions, charges)
+        return jnp.sum(weights * jnp.vstack([moment, polarizability_of(orbitals, space.position)]))
+
+    charges, focks = space.basis.nuclear_charges, jnp.stack([fock, tilted])
+    own = dipole_and_polarizability(solved(focks), space.position, space.positions, charges)
+    moment = vp.dipole(solved(focks).density, space.position, space.positions, charges)
+    np.testing.assert_allclose(own[0], moment, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(own[1], polarizability_of(solved(focks), space.position), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(together(focks), apart(focks), rtol=0, atol=1e-10)
+    skew = jnp.asarray(space.position).at[0, 0, 1].add(1.0)
+    assert all(np.isnan(x).all() for x in dipole_and_polarizability(solved(focks), skew, space.positions, charges))
+    with pytest.raises(vp.InputError, match="nuclear_charges"):
+        dipole_and_polarizability(solved(focks), space.position, space.positions, charges[:2])
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1.0])
+def test_a_single_wrong_element_is_seen(value):
+    """Above the diagonal, which LAPACK does not read: an error where F is known, NaN where it is traced."""
+    fock, space, _ = water()
+    wrong = jnp.asarray(fock).at[0, 1].set(value)
+    with pytest.raises(vp.InputError, match="fock is not symmetric"):
+        vp.eigh(wrong, space.overlap, space.ao_mask)
+    levels = jax.jit(lambda f: vp.eigh(f, space.overlap, space.ao_mask)[0])(wrong)
+    assert np.isnan(levels[np.asarray(space.ao_mask)]).all()
 
 
 def test_the_table_of_units():

@@ -32,7 +32,7 @@ from vpotjax import losses
 from vpotjax.electronic.comparison import eigenbasis_alignment, fock_with_levels, projected_fock
 from vpotjax.electronic.multipoles import quadrupole
 from vpotjax.electronic.observables import OrbitalSpace, Reference, Solution
-from vpotjax.electronic.polarizability import polarizability_of
+from vpotjax.electronic.polarizability import dipole_and_polarizability, polarizability_of
 from vpotjax.electronic.purification import purified_density_matrix
 from vpotjax.electronic.real_space import electron_density, spin_density
 from vpotjax.electronic.spectrum import density_of_states
@@ -123,6 +123,12 @@ def level_projector(fock, overlap, mask):
     return (coefficients * jnp.tanh(energies)[None, :]) @ coefficients.T
 
 
+def of_orbitals(which, fock, overlap, position, nelec, mask, positions, charges):
+    """Dipole (0) or polarizability (1) at the price of one transformation of r."""
+    solved = vp.orbitals(fock, overlap, nelec, mask)
+    return dipole_and_polarizability(solved, position, positions, charges)[which]
+
+
 M, MS = "fock overlap ao_mask", "focks overlap ao_mask"
 R, RS = "fock overlap position nelec ao_mask", "focks overlap position nelecs ao_mask"
 F, FS = "fock overlap nelec ao_mask", "focks overlap nelecs ao_mask"
@@ -153,6 +159,8 @@ ELECTRONIC = [
         R,
         "xyz xyz",
     ),
+    Entry("dipole of orbitals", functools.partial(of_orbitals, 0), f"{R} {MOMENTS}", "xyz"),
+    Entry("polarizability of orbitals", functools.partial(of_orbitals, 1), f"{RS} {MOMENTS}", "xyz xyz"),
     Entry("mulliken_charges", vp.mulliken_charges, PS, "atom"),
     Entry("lowdin_charges", vp.lowdin_charges, PS, "atom"),
     Entry("mayer_bond_orders", vp.mayer_bond_orders, PS, "atom atom"),

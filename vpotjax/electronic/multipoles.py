@@ -24,7 +24,7 @@ def dipole(density: Array, position_integrals: Array, positions: Array, nuclear_
     """
     total, operator, valid = _checked(density, "position_integrals", position_integrals, 1)
     electronic = jnp.real(jnp.einsum("xpq,qp->x", operator, total))
-    places, charges = _nuclei(positions, nuclear_charges)
+    places, charges = nuclei(positions, nuclear_charges)
     return valid * (charges @ places - electronic)
 
 
@@ -43,7 +43,7 @@ def quadrupole(density: Array, second_moments: Array, positions: Array, nuclear_
         InputError: other shapes; P or integrals that are known not to be Hermitian (NaN where they are traced).
     """
     total, operator, valid = _checked(density, "second_moments", second_moments, 2)
-    places, charges = _nuclei(positions, nuclear_charges)
+    places, charges = nuclei(positions, nuclear_charges)
     moments = jnp.einsum("a,ax,ay->xy", charges, places, places)
     moments = moments - jnp.real(jnp.einsum("xypq,qp->xy", operator, total))
     return valid * (3 * moments - jnp.trace(moments) * jnp.eye(3, dtype=moments.dtype)) / 2
@@ -60,7 +60,7 @@ def _checked(density: Array, name: str, operator: Array, rank: int) -> tuple[jax
     return total, jnp.asarray(operator), valid.astype(jnp.finfo(total.dtype).dtype)
 
 
-def _nuclei(positions: Array, nuclear_charges: Array) -> tuple[jax.Array, jax.Array]:
+def nuclei(positions: Array, nuclear_charges: Array) -> tuple[jax.Array, jax.Array]:
     """Floating-point positions (natm, 3) and charges (natm,)."""
     require_shape("positions", positions, (None, 3))
     require_shape("nuclear_charges", nuclear_charges, (len(positions),))

@@ -13,6 +13,7 @@ from vpotjax._guards import flag, floating_array, is_hermitian, require_hermitia
 from vpotjax._numerics import adjoint
 from vpotjax._typing import Array
 from vpotjax.electronic.eigenframes import response
+from vpotjax.electronic.multipoles import nuclei
 from vpotjax.electronic.orbitals import Orbitals, solutions
 from vpotjax.electronic.validation import checked_matrices, require_electrons, require_occupied
 
@@ -96,14 +97,20 @@ def dipole_and_polarizability(
     Args:
         orbitals: from `orbitals`.
         position_integrals, positions, nuclear_charges: as `dipole`.
+
+    Raises:
+        InputError: other shapes.
     """
+    require_shape("position_integrals", position_integrals, (3, *jnp.shape(orbitals.spaces)[1:]))
+    places, charges = nuclei(positions, nuclear_charges)
     elements, symmetric = _position_elements(orbitals, position_integrals)
     square = elements[:, :, : orbitals.max_occupied]
     diagonal = jnp.real(jnp.diagonal(square, axis1=-2, axis2=-1))
     weights = orbitals.electrons_per_orbital * jnp.asarray(orbitals.valid)[:, None] * symmetric
     occupied = weights * jnp.asarray(orbitals.occupied)[:, : orbitals.max_occupied].astype(diagonal.dtype)
-    nuclear = jnp.asarray(nuclear_charges).astype(diagonal.dtype) @ jnp.asarray(positions)
-    return nuclear - jnp.einsum("sxi,si->x", diagonal, occupied), _polarizability(orbitals, elements, symmetric)
+    return charges @ places - jnp.einsum("sxi,si->x", diagonal, occupied), _polarizability(
+        orbitals, elements, symmetric
+    )
 
 
 def _position_elements(orbitals: Orbitals, position_integrals: Array) -> tuple[jax.Array, jax.Array]:

@@ -75,11 +75,20 @@ def held_out_residuals(
 
 
 def ridge(x: np.ndarray, y: np.ndarray, folds: np.ndarray, constants: np.ndarray | None = None) -> RidgeFit:
-    """The fit with the regulariser whose held-out residuals are least; `folds` as in `held_out_residuals`."""
+    """The fit with the regulariser whose held-out residuals are as good as the least, see AS_GOOD.
+
+    Args:
+        x, y, folds, constants: as in `held_out_residuals`.
+    """
     residuals = held_out_residuals(x, y, folds, constants)
-    best = int(np.sum(residuals**2, axis=(1, 2)).argmin())
+    best = _chosen(np.sum(residuals**2, axis=(1, 2)))
     weights, coefficients = solutions(x, y, constants)[best]
     return RidgeFit(weights, coefficients, REGULARISERS[best], residuals[best])
+
+
+def _chosen(errors: np.ndarray) -> int:
+    """Place of the largest regulariser whose held-out squared error is as good as the least."""
+    return int(np.flatnonzero(errors <= (1 + AS_GOOD) * errors.min())[-1])
 
 
 class Moments(NamedTuple):
@@ -119,8 +128,9 @@ class Moments(NamedTuple):
 def joint_ridge(sets: Sequence[Sequence[Moments]]) -> tuple[list[np.ndarray], np.ndarray]:
     """Weights of several fits that share one regulariser, chosen by rows that they do not see.
 
-    It is the same number for all, as for one prior of all weights, so that fits of few rows are held back more. In
-    proportion to the rows of each, rare pairs of elements would be fitted as closely as common ones, and extrapolate.
+    The largest that is as good as the best, see AS_GOOD. It is the same number for all, as for one prior of all
+    weights, so that fits of few rows are held back more. In proportion to the rows of each, rare pairs of elements
+    would be fitted as closely as common ones, and extrapolate.
 
     Args:
         sets: of each fit the moments of its rows, and of the others.
@@ -135,7 +145,7 @@ def joint_ridge(sets: Sequence[Sequence[Moments]]) -> tuple[list[np.ndarray], np
         values, projected = np.maximum(values, 0.0), vectors.T @ seen.cross
         candidates.append([vectors @ (projected / (values + r * size)[:, None]) for r in REGULARISERS])
         errors += [unseen.error(w) for w in candidates[-1]]
-    best = int(np.flatnonzero(errors <= (1 + AS_GOOD) * errors.min())[-1])
+    best = _chosen(errors)
     count = sum(unseen.rows * len(unseen.square) for _, unseen in sets)
     return [weights[best] for weights in candidates], np.array([errors[best], count])
 
