@@ -174,7 +174,9 @@ class _ConsoleReporter:
         self.done[row["network"]] = row["step"]
         if row.get("first_left_out"):
             self.say(f"  step {row['step']}: {row['left_out']} gradients left out, not finite: {row['first_left_out']}")
-        losses = f"loss {row['training_loss']:.4g}, validation {row['validation_loss']:.4g}"
+        losses = f"validation {row['validation_loss']:.4g}"
+        if row["step"]:  # before the first there is no other
+            losses = f"loss {row['training_loss']:.4g}, {losses}"
         if row["limited"]:
             losses += f", limited {row['limited']}"
         self.bar.update(self.task, completed=sum(self.done.values()), description=losses)

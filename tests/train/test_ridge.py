@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vpotjax.train.ridge import AS_GOOD, REGULARISERS, Moments, fold_numbers, joint_ridge, ridge
+from vpotjax.train.ridge import REGULARISERS, Moments, fold_numbers, joint_ridge, ridge
 
 
 def moments(x, y):
@@ -22,29 +22,31 @@ def test_recovers_a_linear_map_with_constants():
 
 
 def test_moments_give_the_fit_of_the_rows():
-    """One penalty for two fits: the largest of those that are as good on rows that they do not see."""
+    """One penalty for two fits, that with the least error on rows that fits do not see: folds, and others."""
     rng = np.random.default_rng(1)
     sets, rows = [], []
     for outputs, seen in ((1, 10), (3, 40)):
-        x, other = rng.standard_normal((seen, 5)), rng.standard_normal((20, 5))
-        w = rng.standard_normal((5, outputs))
-        pairs = [(a, a @ w + 0.5 * rng.standard_normal((len(a), outputs))) for a in (x, other)]
-        rows.append(pairs)
-        sets.append([moments(*pair) for pair in pairs])
+        x, w = rng.standard_normal((seen + 20, 5)), rng.standard_normal((5, outputs))
+        y = x @ w + 0.5 * rng.standard_normal((len(x), outputs))
+        folds = np.where(np.arange(len(x)) < seen, np.arange(len(x)) % 3, 3)
+        rows.append((x, y, folds))
+        sets.append([moments(x[folds == fold], y[folds == fold]) for fold in range(4)])
     weights, (error, count) = joint_ridge(sets)
-    size = np.mean([np.sum(x**2) for (x, _), _ in rows])
+    size = np.mean([np.sum(x[folds < 3] ** 2) for x, _, folds in rows])
 
     def solved(x, y, regulariser):
         return np.linalg.solve(x.T @ x + regulariser * size * np.eye(5), x.T @ y)
 
     errors = np.zeros(len(REGULARISERS))
-    for (x, y), (other, wanted) in rows:
-        errors += [np.sum((wanted - other @ solved(x, y, r)) ** 2) for r in REGULARISERS]
-    best = int(np.flatnonzero(errors <= (1 + AS_GOOD) * errors.min())[-1])
-    for own, ((x, y), _) in zip(weights, rows, strict=True):
-        np.testing.assert_allclose(own, solved(x, y, REGULARISERS[best]), rtol=1e-8)
-    np.testing.assert_allclose(error, errors[best], rtol=1e-10)
-    assert count == 20 * 4
+    for x, y, folds in rows:
+        for fold in range(4):
+            kept, held = (folds != fold) & (folds < 3), folds == fold
+            errors += [np.sum((y[held] - x[held] @ solved(x[kept], y[kept], r)) ** 2) for r in REGULARISERS]
+    for own, (x, y, folds) in zip(weights, rows, strict=True):
+        expected = solved(x[folds < 3], y[folds < 3], REGULARISERS[errors.argmin()])
+        np.testing.assert_allclose(own, expected, rtol=1e-8)
+    np.testing.assert_allclose(error, errors.min(), rtol=1e-10)
+    assert count == 30 * 1 + 60 * 3
 
 
 def test_noise_raises_the_regulariser_and_more_channels_than_rows_are_no_problem():
@@ -55,14 +57,15 @@ def test_noise_raises_the_regulariser_and_more_channels_than_rows_are_no_problem
     assert np.linalg.norm(fit.weights) < 1
 
 
-def test_directions_that_held_out_rows_do_not_show_are_held_back():
+def test_folds_hold_back_what_few_rows_show_though_validation_does_not_see_it():
     rng = np.random.default_rng(3)
-    x = rng.standard_normal((40, 4)) * [1.0, 1.0, 1.0, 1e-5]  # the fourth channel hardly moves in training,
-    x[30:, 3] = 0.0  # not at all beside it, and not with the others
-    x[:30, 3] -= x[:30, :3] @ np.linalg.lstsq(x[:30, :3], x[:30, 3], rcond=None)[0]
-    y = x[:, :3] @ rng.standard_normal((3, 2)) + 0.01 * rng.standard_normal((40, 2))
-    moments = [Moments.empty(x, y).add(x[part], y[part]) for part in (slice(30), slice(30, 40))]
-    (weights,), _ = joint_ridge([moments])
-    plain = np.linalg.lstsq(x[:30], y[:30], rcond=None)[0]
+    x = rng.standard_normal((60, 4)) * [1.0, 1.0, 1.0, 1e-5]  # the fourth channel hardly moves in training,
+    x[:10, 3] *= 100  # but in the first fold,
+    x[50:, 3] = 0.0  # and is not there in validation
+    y = x[:, :3] @ rng.standard_normal((3, 2)) + 0.01 * rng.standard_normal((60, 2))
+    parts = [moments(x[i : i + 10], y[i : i + 10]) for i in range(0, 60, 10)]
+    (weights,), (error, count) = joint_ridge([parts])
+    plain = np.linalg.lstsq(x[10:50], y[10:50], rcond=None)[0]  # fits noise with it
+    assert np.sqrt(np.mean((y[:10] - x[:10] @ plain) ** 2)) > 0.05
+    assert np.sqrt(error / count) < 0.02
     np.testing.assert_allclose(weights[:3], plain[:3], atol=0.05)
-    assert np.abs(weights[3]).max() < 0.1 * np.abs(plain[3]).max()  # plain least squares fits noise with it

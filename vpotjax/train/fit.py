@@ -29,7 +29,7 @@ from vpotjax.operators.pairs import to_exchange
 from vpotjax.operators.whitening import Whitening, fitted_whitening
 from vpotjax.train.arrays import chunks, in_chunks, over_molecules
 from vpotjax.train.loop import Descent, descend
-from vpotjax.train.ridge import Moments, joint_ridge
+from vpotjax.train.ridge import FOLDS, Moments, fold_numbers, joint_ridge
 from vpotjax.train.samples import Bucket, with_model
 
 
@@ -113,23 +113,27 @@ def linear_fit(
     whitening: Whitening,
     matrices: Callable[[Bucket], Array],
 ) -> MatrixModel:
-    """The closed-form linear map to matrices of the training molecules; regularisers are chosen on the others.
+    """The closed-form linear map to matrices of the training molecules, its regulariser by cross-validation over them.
 
     Args:
-        train, validation: with `Geometry` content.
+        train, validation: with `Geometry` content; of the first, geometries of one name are in one fold, and the
+            second are one more set that fits do not see.
         settings: of the model.
         whitening: of the training molecules.
         matrices: F or P of a bucket to fit, (molecules, nao, nao).
 
     Returns:
-        A model without correction; its scale is the root mean square of what the map leaves of the validation blocks.
+        A model without correction; its scale is the root mean square of what maps leave of blocks that they do not see.
     """
+    names = sorted({name for bucket in train for name in bucket.names})
+    folds = dict(zip(names, fold_numbers(np.array(names)).tolist(), strict=True))
     moments: dict[tuple[Any, int], list[Moments]] = {}
-    for buckets, which in ((train, 0), (validation, 1)):
+    for buckets, seen in ((train, True), (validation, False)):
         for bucket in buckets:
             for part in bucket.parts():
                 blocks = _target_blocks(settings, part.content, matrices(part))
-                _add_moments(moments, which, part.content.features, whitening, blocks)
+                own = np.array([folds[name] if seen else FOLDS for name in part.names])
+                _add_moments(moments, own, part.content.features, whitening, blocks)
     species, weights, scales = len(settings.species), {}, []
     for irrep, channels in settings.outputs:
         if irrep not in whitening.transform:
@@ -142,7 +146,7 @@ def linear_fit(
             if (irrep, kind) in moments
             for rows, columns in _separate(masks[kind])
         ]
-        solved, held_out = joint_ridge([pair for *_, pair in chosen])
+        solved, held_out = joint_ridge([own for *_, own in chosen])
         scales.append(held_out)
         own = np.zeros((len(masks), width, channels.total))
         for (kind, rows, columns, _), w in zip(chosen, solved, strict=True):
@@ -176,20 +180,22 @@ def _separate(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _add_moments(
     moments: dict[tuple[Any, int], list[Moments]],
-    which: int,
+    folds: np.ndarray,
     features: PairFeatures,
     whitening: Whitening,
     blocks: Mapping[Any, np.ndarray],
 ) -> None:
-    """Add the rows of a bucket to those of the training (0) or of the validation molecules (1), by irrep and kind."""
+    """Add the rows of molecules to those of their folds, of which FOLDS is not fitted, by irrep and kind."""
     kinds = np.asarray(features.kinds)
     for irrep in features.values.keys() & blocks.keys():
-        for kind in np.unique(kinds[kinds >= 0]):
-            chosen = kinds == kind
-            x = whitening.rows(features, irrep, int(kind), chosen)
-            y = np.swapaxes(np.asarray(blocks[irrep])[chosen], 1, 2).reshape(len(x), -1)
-            own = moments.setdefault((irrep, int(kind)), [Moments.empty(x, y), Moments.empty(x, y)])
-            own[which] = own[which].add(x, y)
+        for fold in np.unique(folds):
+            of_fold = np.where((folds == fold)[:, None], kinds, -1)
+            for kind in np.unique(of_fold[of_fold >= 0]):
+                chosen = of_fold == kind
+                x = whitening.rows(features, irrep, int(kind), chosen)
+                y = np.swapaxes(np.asarray(blocks[irrep])[chosen], 1, 2).reshape(len(x), -1)
+                own = moments.setdefault((irrep, int(kind)), [Moments.empty(x, y)] * (FOLDS + 1))
+                own[fold] = own[fold].add(x, y)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -10,8 +10,6 @@ import numpy as np
 REGULARISERS = tuple(10.0**k for k in range(-14, 1))
 """λ of the penalty λ ‖X‖² ‖W‖²."""
 FOLDS = 5
-AS_GOOD = 0.02
-"""Held-out squared errors that differ by less say nothing; the largest regulariser among them extrapolates least."""
 
 
 class RidgeFit(NamedTuple):
@@ -75,20 +73,15 @@ def held_out_residuals(
 
 
 def ridge(x: np.ndarray, y: np.ndarray, folds: np.ndarray, constants: np.ndarray | None = None) -> RidgeFit:
-    """The fit with the regulariser whose held-out residuals are as good as the least, see AS_GOOD.
+    """The fit with the regulariser whose held-out residuals are least.
 
     Args:
         x, y, folds, constants: as in `held_out_residuals`.
     """
     residuals = held_out_residuals(x, y, folds, constants)
-    best = _chosen(np.sum(residuals**2, axis=(1, 2)))
+    best = int(np.sum(residuals**2, axis=(1, 2)).argmin())
     weights, coefficients = solutions(x, y, constants)[best]
     return RidgeFit(weights, coefficients, REGULARISERS[best], residuals[best])
-
-
-def _chosen(errors: np.ndarray) -> int:
-    """Place of the largest regulariser whose held-out squared error is as good as the least."""
-    return int(np.flatnonzero(errors <= (1 + AS_GOOD) * errors.min())[-1])
 
 
 class Moments(NamedTuple):
@@ -106,9 +99,13 @@ class Moments(NamedTuple):
 
     def add(self, x: np.ndarray, y: np.ndarray) -> Moments:
         """With more rows."""
-        return Moments(
-            self.gram + x.T @ x, self.cross + x.T @ y, self.square + np.sum(y**2, axis=0), self.rows + len(x)
-        )
+        return Moments.of_all([self, Moments(x.T @ x, x.T @ y, np.sum(y**2, axis=0), len(x))])
+
+    @staticmethod
+    def of_all(parts: Sequence[Moments]) -> Moments:
+        """Of the rows of all parts."""
+        gram, cross, square = (np.sum(arrays, axis=0) for arrays in list(zip(*parts, strict=True))[:3])
+        return Moments(gram, cross, square, sum(own.rows for own in parts))
 
     def part(self, channels: np.ndarray, outputs: np.ndarray) -> Moments:
         """Of some channels and outputs."""
@@ -119,6 +116,12 @@ class Moments(NamedTuple):
             self.rows,
         )
 
+    def solutions(self, size: float) -> list[np.ndarray]:
+        """Weights for every regulariser times `size`, from one decomposition."""
+        values, vectors = np.linalg.eigh(self.gram)
+        values, projected = np.maximum(values, 0.0), vectors.T @ self.cross
+        return [vectors @ (projected / (values + r * size)[:, None]) for r in REGULARISERS]
+
     def error(self, weights: np.ndarray) -> float:
         """‖Y − X W‖²."""
         linear, quadratic = np.sum(self.cross * weights), np.sum(weights * (self.gram @ weights))
@@ -126,27 +129,34 @@ class Moments(NamedTuple):
 
 
 def joint_ridge(sets: Sequence[Sequence[Moments]]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Weights of several fits that share one regulariser, chosen by rows that they do not see.
+    """Weights of several fits that share one regulariser, that with the least error on rows that fits do not see.
 
-    The largest that is as good as the best, see AS_GOOD. It is the same number for all, as for one prior of all
-    weights, so that fits of few rows are held back more. In proportion to the rows of each, rare pairs of elements
-    would be fitted as closely as common ones, and extrapolate.
+    These are the folds of the rows, each predicted by a fit to the others, and rows that no fit sees. A few validation
+    molecules alone would choose by chance among fits that extrapolate, since theirs is a curve that is flat over ten
+    decades. The regulariser is the same number for all, as for one prior of all weights, so that fits of few rows are
+    held back more. In proportion to the rows of each, rare pairs of elements would be fitted as closely as common ones,
+    and extrapolate.
 
     Args:
-        sets: of each fit the moments of its rows, and of the others.
+        sets: of each fit the moments of its rows by fold, and those of the rows that it does not see as the last.
 
     Returns:
-        weights of each, and Σ error² of the others with their number.
+        weights of each, and Σ error² of what was not seen with the number of its elements.
     """
-    candidates, errors = [], np.zeros(len(REGULARISERS))
-    size = float(np.mean([np.trace(seen.gram) for seen, _ in sets])) or 1.0
-    for seen, unseen in sets:
-        values, vectors = np.linalg.eigh(seen.gram)
-        values, projected = np.maximum(values, 0.0), vectors.T @ seen.cross
-        candidates.append([vectors @ (projected / (values + r * size)[:, None]) for r in REGULARISERS])
-        errors += [unseen.error(w) for w in candidates[-1]]
-    best = _chosen(errors)
-    count = sum(unseen.rows * len(unseen.square) for _, unseen in sets)
+    wholes = [Moments.of_all(folds) for *folds, _ in sets]
+    size = float(np.mean([np.trace(whole.gram) for whole in wholes])) or 1.0
+    candidates, errors, count = [], np.zeros(len(REGULARISERS)), 0
+    for (*folds, unseen), whole in zip(sets, wholes, strict=True):
+        candidates.append(whole.solutions(size))
+        pairs = [(unseen, candidates[-1])]
+        for i, fold in enumerate(folds):
+            others = [other for j, other in enumerate(folds) if j != i and other.rows]
+            if fold.rows and others:
+                pairs.append((fold, Moments.of_all(others).solutions(size)))
+        for held_out, weights in pairs:
+            errors += [held_out.error(w) for w in weights]
+            count += held_out.rows * len(held_out.square)
+    best = int(errors.argmin())
     return [weights[best] for weights in candidates], np.array([errors[best], count])
 
 
