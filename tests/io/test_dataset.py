@@ -15,6 +15,7 @@ from vpotjax.batching import pad_batch
 from vpotjax.integrals.overlap import overlap
 from vpotjax.io.dataset import SPLITS, Dataset, Sample, embedded_dataset_path, read_dataset, write_dataset
 from vpotjax.molecule import Molecule
+from vpotjax.reference.structures import bond_graph_labels
 
 
 @pytest.fixture
@@ -239,6 +240,14 @@ def test_embedded_splits_are_disjoint(embedded):
     compositions = {}  # one name is one molecule
     for s in embedded.samples:
         assert compositions.setdefault(s.name, s.molecule.numbers.tolist()) == s.molecule.numbers.tolist()
+
+
+def test_no_embedded_molecule_has_the_bonds_of_one_in_another_split(embedded):
+    graphs = []
+    for split in SPLITS:
+        first = {s.name: s.molecule for s in reversed(embedded.split(split))}  # the geometry at rest
+        graphs.append({bond_graph_labels(m.to_ase()) for m in first.values()})
+    assert sum(map(len, graphs)) == len(set().union(*graphs))
 
 
 def test_embedded_geometries_differ(embedded):

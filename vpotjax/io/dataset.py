@@ -68,7 +68,7 @@ class Dataset:
 
 def embedded_dataset_path() -> Path:
     """The data set that the package ships: small molecules of H, C, N, O with B3LYP labels."""
-    return Path(__file__).parent.parent / "data" / "ase_hcno_b3lyp.h5"
+    return Path(__file__).parent.parent / "data" / "hcno_b3lyp.h5"
 
 
 def write_dataset(path: str | Path, dataset: Dataset) -> None:

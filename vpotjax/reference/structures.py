@@ -35,7 +35,7 @@ def ase_molecules(elements: Iterable[str] = ("H", "C", "N", "O"), max_heavy: int
             continue
         if sum(numbers) % 2 or np.any(atoms.get_initial_magnetic_moments()):
             continue
-        graph = _bond_graph_labels(atoms)
+        graph = bond_graph_labels(atoms)
         if graph in seen:
             continue
         seen.add(graph)
@@ -70,7 +70,7 @@ def _bonds(atoms: Atoms) -> np.ndarray:
     return np.asarray(neighbors.get_connectivity_matrix(sparse=False))
 
 
-def _bond_graph_labels(atoms: Atoms) -> tuple[str, ...]:
+def bond_graph_labels(atoms: Atoms) -> tuple[str, ...]:
     """The same tuple for molecules with the same bonds: colour refinement (Weisfeiler and Leman 1968)."""
     bonds = _bonds(atoms)
     labels = [str(z) for z in atoms.numbers]
