@@ -5,7 +5,8 @@
     vpotjax reference --structures more.xyz --geometries 1 --out more.h5
     python -m benchmarks.embedded join ase.h5 more.h5 more.xyz hcno_b3lyp.h5
 
-RDKit's geometries depend on its version. The splits are those of ASE's molecules; all others are for training, and none has the bonds of one of ASE's.
+RDKit's geometries depend on its version. The splits are those of ASE's molecules; all others are for training, and none
+has the bonds of one of ASE's.
 """
 
 from __future__ import annotations
