@@ -82,8 +82,11 @@ def test_ions_are_predicted_about_their_centre(folder, tmp_path, capsys):
 def test_predict_writes_files(folder, tmp_path, capsys):
     """Every structure of a folder, with spreads, and a warning for hydrogen far from its partner."""
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.xyz").write_text(WATER)
-    (tmp_path / "in" / "b.xyz").write_text("2\nname=far\nH 0 0 0\nH 0 0 0.25\n" + WATER)
+    seen = next(s.molecule for s in read_dataset(folder / "tiny.h5").split("train") if s.name == "H2O").to_ase()
+    atoms = "\n".join(f"{a.symbol} {a.x:.9f} {a.y:.9f} {a.z:.9f}" for a in seen)
+    water = f"3\nwater\n{atoms}\n"
+    (tmp_path / "in" / "a.xyz").write_text(water)
+    (tmp_path / "in" / "b.xyz").write_text("2\nname=far\nH 0 0 0\nH 0 0 0.25\n" + water)
     for name in ("out.extxyz", "out.h5", "out.csv"):
         out = str(tmp_path / name)
         assert main(["predict", str(tmp_path / "in"), "--run", str(folder / "run"), "--out", out]) == 0
@@ -100,6 +103,22 @@ def test_predict_writes_files(folder, tmp_path, capsys):
     again = ["predict", str(tmp_path / "in"), "--run", str(folder / "run"), "--out", str(tmp_path / "out.csv")]
     assert main(again) == 2
     _one_line(capsys, "exists")
+
+
+def test_molecules_that_the_model_does_not_know_are_left_out_where_that_is_wanted(folder, tmp_path, capsys):
+    (tmp_path / "mixed.xyz").write_text(BAD_XYZ["foreign"][0] + WATER + BAD_XYZ["open"][0])
+    command = ["predict", str(tmp_path / "mixed.xyz"), "--run", str(folder / "run")]
+    out = tmp_path / "out.h5"
+    assert main([*command, "--out", str(out), "--skip"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "1 molecules written" in text
+    assert "2 molecules left out" in text
+    assert "the model knows [1, 6, 8]" in text
+    assert [p.molecule.formula for p in read_predictions(out)] == ["H2O"]
+    assert main([*command, "--skip"]) == 0
+    assert "gap" in capsys.readouterr().out
+    assert main(command) == 2
+    _one_line(capsys, "elements")
 
 
 def test_evaluate_prints_the_table(folder, capsys):

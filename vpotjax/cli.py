@@ -69,6 +69,9 @@ class Predict:
     """Folder that 'demo' or 'train' wrote."""
     out: Path | None = None
     """extxyz, h5 or csv file to write; default: the first 20 are printed."""
+    skip: bool = False
+    """Leave out, and name, molecules that the model does not know: other elements, open shells; default: they are an
+    error."""
 
 
 @dataclass(frozen=True)
@@ -230,18 +233,31 @@ def _predict(command: Predict) -> None:
     _double_precision()
     from rich.console import Console
 
-    from vpotjax.basis import load_basis
     from vpotjax.io.model import load_model
     from vpotjax.molecule import iterate_molecules
     from vpotjax.train.predict import predictions
-    from vpotjax.train.report import prediction_text
 
     model, console = load_model(command.run), Console()
+    skipped: list[str] = []
+    predicted = predictions(model, iterate_molecules(command.file), left_out=skipped.append if command.skip else None)
     if command.out is not None:
-        _write_predictions(command, model, console)
-        return
+        _write_predictions(command, predicted, console)
+    else:
+        _print_predictions(predicted, model, console)
+    if skipped:
+        console.print(f"{len(skipped)} molecules left out:", highlight=False)
+    for text in skipped[:PRINTED]:
+        console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+    if len(skipped) > PRINTED:
+        console.print(f"  … and {len(skipped) - PRINTED} more", highlight=False)
+
+
+def _print_predictions(predicted: Iterator[Any], model: Any, console: Console) -> None:
+    from vpotjax.basis import load_basis
+    from vpotjax.train.report import prediction_text
+
     more = 0
-    for i, prediction in enumerate(predictions(model, iterate_molecules(command.file))):
+    for i, prediction in enumerate(predicted):
         if i >= PRINTED:
             more = i + 1
             break
@@ -252,14 +268,14 @@ def _predict(command: Predict) -> None:
         console.print(f"… and more; give --out FILE.extxyz, .h5 or .csv for all beyond {PRINTED}", highlight=False)
 
 
-def _write_predictions(command: Predict, model: Any, console: Console) -> None:
+def _write_predictions(command: Predict, predicted: Iterator[Any], console: Console) -> None:
     """All predictions to a file, as they come."""
     from rich.progress import Progress
 
     from vpotjax.electronic.observables import OBSERVABLES
     from vpotjax.io.predictions import prediction_writer
-    from vpotjax.molecule import iterate_molecules, molecule_count
-    from vpotjax.train.predict import CHUNK, predictions
+    from vpotjax.molecule import molecule_count
+    from vpotjax.train.predict import CHUNK
 
     assert command.out is not None
     units = {name: observable.atomic_unit for name, observable in OBSERVABLES.items()}
@@ -267,7 +283,7 @@ def _write_predictions(command: Predict, model: Any, console: Console) -> None:
     warned = written = 0
     with prediction_writer(command.out, units, axes) as writer, Progress(console=console) as bar:
         task = bar.add_task("predicting", total=molecule_count(command.file))
-        for chunk in _chunks(predictions(model, iterate_molecules(command.file)), CHUNK):
+        for chunk in _chunks(predicted, CHUNK):
             values, spreads = (
                 {key: [getattr(p, part)[key] for p in chunk] for key in getattr(chunk[0], part)}
                 for part in ("values", "spreads")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,7 +46,10 @@ class MoleculePrediction:
 
 
 def predictions(
-    ensemble: Ensemble, molecules: Iterable[tuple[str, Molecule]], names: Sequence[str] | None = None
+    ensemble: Ensemble,
+    molecules: Iterable[tuple[str, Molecule]],
+    names: Sequence[str] | None = None,
+    left_out: Callable[[str], None] | None = None,
 ) -> Iterator[MoleculePrediction]:
     """Predictions in the order of the molecules; a few dozen at a time are in memory.
 
@@ -54,6 +57,7 @@ def predictions(
         ensemble: that predicts F; of a model of P give names that a density has.
         molecules: with their names.
         names: of the table; default: PREDICTED, of a model of P those that a density has.
+        left_out: is told which molecule the model cannot predict, and why; default: the first of them is an error.
 
     Raises:
         InputError: an element that the model does not know, an open shell, or an observable that F does not hold; names
@@ -62,20 +66,30 @@ def predictions(
     if names is None:
         fock = ensemble.settings.target == "fock"
         names = [name for name in PREDICTED if fock or OBSERVABLES[name].of_density]
-    pool, stream = ShapePool(), iter(molecules)
+    pool, stream = ShapePool(), _fitting(ensemble, molecules, left_out)
     while chunk := list(itertools.islice(stream, CHUNK)):
         yield from _chunk(ensemble, chunk, tuple(names), pool)
+
+
+def _fitting(
+    ensemble: Ensemble, molecules: Iterable[tuple[str, Molecule]], left_out: Callable[[str], None] | None
+) -> Iterator[tuple[str, Molecule]]:
+    for name, molecule in molecules:
+        try:
+            ensemble.settings.require(molecule)
+        except InputError as error:
+            text = f"molecule {name!r}: {error}"
+            if left_out is None:
+                raise InputError(text) from None
+            left_out(text)
+        else:
+            yield name, molecule
 
 
 def _chunk(
     ensemble: Ensemble, chunk: Sequence[tuple[str, Molecule]], names: tuple[str, ...], pool: ShapePool
 ) -> Iterator[MoleculePrediction]:
     settings = ensemble.settings
-    for name, molecule in chunk:
-        try:
-            settings.require(molecule)
-        except InputError as error:
-            raise InputError(f"molecule {name!r}: {error}") from None
     done: dict[int, MoleculePrediction] = {}
     for rows, shape in pool.groups([m for _, m in chunk], settings.bases, settings.representation.cutoff):
         chosen = [chunk[i] for i in rows]
