@@ -18,6 +18,7 @@ from vpotjax.models import Ensemble, MatrixModel, MatrixSettings, PropertyModel,
 from vpotjax.models.linear_map import LinearMap, weight_masks
 from vpotjax.molecule import Molecule
 from vpotjax.nn import Gated
+from vpotjax.operators.features import SCALAR
 from vpotjax.operators.pairs import kind_count
 from vpotjax.operators.representation import Representation
 from vpotjax.operators.whitening import Whitening
@@ -102,7 +103,7 @@ def random_model(settings, members=2):
     whitening = Whitening(
         {irrep: 0.1 * rng.standard_normal((kinds, n)) for irrep, n in sizes.items()},
         {irrep: np.eye(n) + 0.1 * rng.standard_normal((kinds, n, n)) for irrep, n in sizes.items()},
-        np.linspace(-1.0, 5.0, kinds),
+        0.1 * rng.standard_normal((kinds, sizes[SCALAR], sizes[SCALAR])),
     )
     weights = {}
     for irrep, out in settings.outputs:

@@ -237,7 +237,7 @@ BIAS = "params/params/invariants/atom/bias"
         ("params/other", {"x": np.zeros(1)}, "params/other/x is not part of it"),
         ("params", None, r"params/.* is missing, .* and \d+ more"),
         ("whitening/mean/0+", np.zeros((5, 2)), r"whitening/mean/0\+ has shape \(5, 2\)"),
-        ("whitening/reach", np.zeros(4), r"reach has shape \(4,\) and not \(5,\)"),
+        ("whitening/support", np.zeros(4), r"support has shape \(4,\) and not \(5, "),
         ("whitening", None, "whitening/.* is missing"),
         ("linear/1-", None, "linear/1- is missing"),
         ("linear/2-", np.zeros(1), "linear/2- is not part of it"),

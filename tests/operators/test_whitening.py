@@ -13,9 +13,9 @@ from vpotjax.batching import batch_shape, pad_batch
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import irreps
 from vpotjax.operators.features import SCALAR
-from vpotjax.operators.pairs import kind_count, kind_elements, mixing
+from vpotjax.operators.pairs import kind_elements, mixing
 from vpotjax.operators.representation import Representation
-from vpotjax.operators.whitening import MARGIN, Whitening, fitted_whitening, scalar_norm
+from vpotjax.operators.whitening import FARTHEST, PENALTY, Whitening, fitted_whitening
 
 SPECIES = (1, 6, 8)
 REPRESENTATION = Representation(SPECIES, "6-31g", power_order=3)
@@ -130,17 +130,25 @@ def test_far_pairs_stay_zero():
     assert all(not np.any(np.asarray(x)[one.kinds < 0]) for x in inputs.values.values())
 
 
-def test_range_of_the_training_molecules():
-    inputs = whitened(fitted(), training_features())
-    within = np.asarray(excess(fitted(), inputs))
-    real = training_features().kinds >= 0
-    np.testing.assert_allclose(within.max(), 1 / MARGIN, rtol=1e-6)  # the one farthest out; whitened rounding
-    assert within[real].min() > 0
+def test_range_is_the_leverage_of_a_ridge_fit():
+    """No training molecule is out of range: a row of the fit has a leverage below one, even and odd channels each."""
+    features = training_features()
+    within = np.asarray(excess(fitted(), whitened(fitted(), features)))
+    real = features.kinds >= 0
     assert not np.any(within[~real])
-    norms = np.asarray(jax.vmap(scalar_norm)(inputs))
-    for kind in range(kind_count(len(SPECIES))):
-        own = norms[training_features().kinds == kind]
-        np.testing.assert_allclose(fitted().reach[kind], own.max() if own.size else -1.0, rtol=1e-6)  # as above
+    found = {
+        kind: fitted().rows(features, SCALAR, kind, features.kinds == kind) for kind in np.unique(features.kinds[real])
+    }
+    even = dict(features.even)[SCALAR]
+    penalty = PENALTY * np.mean([np.sum(x**2) for x in found.values()])
+    for kind, x in found.items():
+        gram = x.T @ x
+        if kind_elements(len(SPECIES))[kind][0] == kind_elements(len(SPECIES))[kind][1]:
+            gram[:even, even:] = gram[even:, :even] = 0.0  # which atom is the first is chance
+        leverage = np.sum(x * np.linalg.solve(gram + penalty * np.eye(len(gram)), x.T).T, axis=1)
+        assert np.all(leverage < 2)
+        ours = within[features.kinds == kind]
+        np.testing.assert_allclose(ours, np.sqrt(leverage) / FARTHEST, rtol=1e-6)  # of a nearly singular matrix
 
 
 def test_new_kinds_and_outliers_are_out_of_range():

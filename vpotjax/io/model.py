@@ -24,7 +24,7 @@ from vpotjax.models import Ensemble, MatrixModel, MatrixSettings, PropertyModel,
 from vpotjax.models.linear_map import LinearMap
 from vpotjax.nn import Network
 from vpotjax.operators.blocks import Irrep
-from vpotjax.operators.features import NetworkInputs
+from vpotjax.operators.features import SCALAR, NetworkInputs
 from vpotjax.operators.pairs import kind_count
 from vpotjax.operators.representation import FACTOR_LAST
 from vpotjax.operators.whitening import Whitening
@@ -185,7 +185,7 @@ def _arrays(model: Ensemble | PropertyModel) -> dict[str, Any]:
         arrays["per_atom"] = own.per_atom
     if own.whitening is not None:
         mean, transform = _by_text(own.whitening.mean), _by_text(own.whitening.transform)
-        arrays["whitening"] = {"mean": mean, "transform": transform, "reach": own.whitening.reach}
+        arrays["whitening"] = {"mean": mean, "transform": transform, "support": own.whitening.support}
     return arrays | _nested(own.params)
 
 
@@ -234,7 +234,7 @@ def _shapes(settings: Settings, members: int | None, whitened: bool, initial: An
     shapes["whitening"] = {
         "mean": {str(irrep): _zeros(kinds, n) for irrep, n in channels.items()},
         "transform": {str(irrep): _zeros(kinds, n, n) for irrep, n in channels.items()},
-        "reach": _zeros(kinds),
+        "support": _zeros(kinds, channels[SCALAR], channels[SCALAR]),
     }
     lead = () if members is None else (members,)
     return shapes | _nested(jax.tree.map(lambda leaf: _zeros(*lead, *leaf.shape), initial))
@@ -294,7 +294,7 @@ def _listed(texts: list[str]) -> str:
 
 
 def _whitening(values: Mapping[str, Any]) -> Whitening:
-    return Whitening(_by_irrep(values["mean"]), _by_irrep(values["transform"]), values["reach"])
+    return Whitening(_by_irrep(values["mean"]), _by_irrep(values["transform"]), values["support"])
 
 
 def _by_text(values: Mapping[Irrep, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from vpotjax._checks import InputError
 from vpotjax.io.settings import KINDS, Settings, json_ready, settings_json
 
 FORMAT = "vpotjax-run"
-VERSION = 4
+VERSION = 5
 CONFIG_FILE = "config.json"
 CHECKPOINT = "checkpoint"
 

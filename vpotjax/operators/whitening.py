@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,10 @@ from vpotjax.operators.blocks import Irrep
 from vpotjax.operators.features import SCALAR, NetworkInputs, PairFeatures, rounding
 from vpotjax.operators.pairs import kind_count, mixing
 
-MARGIN = 1.5
-"""Features beyond this multiple of the largest norm among the training molecules count as out of range."""
+FARTHEST = 3.0
+"""A pair is out of range where a fit to the training molecules knows it this many times worse than a measured one."""
+PENALTY = 1e-5
+"""Of that fit, relative to the mean of Σ ‖w‖² over the kinds: what cross-validation chooses, see benchmarks/qm7.md."""
 
 
 @pytree
@@ -29,12 +30,13 @@ class Whitening:
     Attributes:
         mean: by irrep, (kinds, channels).
         transform: by irrep, (kinds, channels, channels).
-        reach: (kinds,) largest norm of the whitened scalars; −1 for kinds that no training molecule has.
+        support: L, (kinds, channels, channels), with L Lᵀ = (Σ w wᵀ + λ)⁻¹ over the whitened scalars w of the training
+            molecules; zero for kinds that none of them has.
     """
 
     mean: Mapping[Irrep, Array]
     transform: Mapping[Irrep, Array]
-    reach: Array
+    support: Array
 
     def __call__(self, features: PairFeatures, precision: str) -> NetworkInputs:
         """Network inputs of one molecule in `precision`, a dtype name; zero on padding."""
@@ -63,18 +65,19 @@ class Whitening:
         return np.swapaxes(x, 1, 2).reshape(-1, x.shape[1]) @ np.asarray(self.transform[irrep])[kind]
 
     def excess(self, inputs: NetworkInputs) -> jax.Array:
-        """(npair,) norm of the scalars over the largest in training: above one out of range, infinite for new kinds."""
-        reach = jnp.asarray(self.reach, inputs.values[SCALAR].dtype)[inputs.kinds]
-        ratio = scalar_norm(inputs) / (MARGIN * jnp.maximum(reach, 1e-6))
-        return jnp.where(inputs.kinds >= 0, jnp.where(reach < 0, jnp.inf, ratio), 0.0)
+        """(npair,) how far pairs lie from the training molecules: above one out of range, infinite for new kinds.
 
-
-def scalar_norm(inputs: NetworkInputs) -> jax.Array:
-    """(npair,) norm of the even scalars."""
-    even, _ = inputs.parts(SCALAR)
-    squares = jnp.sum(even[..., 0] ** 2, axis=-1)
-    some = squares > 0  # no root is taken of the zeros of far pairs, so derivatives are finite
-    return jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1.0)), 0.0)
+        It is √h / FARTHEST with the leverage h = wᵀ (Σ w wᵀ + λ)⁻¹ w, the variance of a ridge fit's prediction in units
+        of that of one measurement (Hoaglin & Welsch 1978, doi:10.1080/00031305.1978.10479237). So a pair whose
+        features have a usual size, but a direction that few training molecules decide, is out of range too.
+        """
+        w = inputs.values[SCALAR][..., 0]
+        support = jnp.asarray(self.support, w.dtype)
+        squares = jnp.sum(jnp.einsum("pk,pkl->pl", w, support[inputs.kinds]) ** 2, axis=-1)
+        some = squares > 0  # no root is taken of the zeros of far pairs, so derivatives are finite
+        ratio = jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1.0)), 0.0) / FARTHEST
+        known = jnp.any(support != 0, axis=(1, 2))[inputs.kinds]
+        return jnp.where(inputs.kinds >= 0, jnp.where(known, ratio, jnp.inf), 0.0)
 
 
 def fitted_whitening(
@@ -88,38 +91,63 @@ def fitted_whitening(
     and directions below `noise` stay small. Even and odd channels are not mixed where symmetry forbids it.
 
     Args:
-        batches: with a leading axis of molecules; gone through twice, one at a time in memory.
+        batches: with a leading axis of molecules; one at a time is in memory.
         species: number of elements.
         matrices: how many matrices the channels come from.
         noise: relative second moment below which a direction counts as noise.
         dtype: in which the features were computed, which decides what is rounding; default: as they are stored.
     """
-    sums, sizes, even, stored = _sums(batches, matrices)
+    sums, sizes, even, stored = _sums(batches, species, matrices)
     largest, mixed, count = Sizes(sizes), mixing(species), kind_count(species)
     tolerated = rounding(np.dtype(dtype or stored))
-    means, transforms = {}, {}
+    means, transforms, grams = {}, {}, {}
     for irrep, own_even in even.items():
-        channels = next(len(total) for (i, _), (_, total, _) in sums.items() if i == irrep)
+        channels = next(len(own.total) for (i, _), own in sums.items() if i == irrep)
         means[irrep], transforms[irrep] = np.zeros((count, channels)), np.zeros((count, channels, channels))
         tolerance = tolerated * largest(channels, own_even)
         for kind in range(count):
             if (irrep, kind) not in sums:
                 continue
-            constant = own_even - 1 if irrep == SCALAR and kind < species else None
-            means[irrep][kind], second = _moments(*sums[irrep, kind], constant)
+            means[irrep][kind], second = sums[irrep, kind].moments(own_even - 1)
             parts = [slice(0, channels)] if mixed[kind] else [slice(0, own_even), slice(own_even, channels)]
             for part in parts:
-                transforms[irrep][kind][part, part] = _inverse_root(second[part, part], tolerance[part], noise)
-    unknown = Whitening(means, transforms, np.full(count, -1.0))
-    return dataclasses.replace(unknown, reach=_reach(batches, unknown))
+                own = transforms[irrep][kind][part, part] = _inverse_root(second[part, part], tolerance[part], noise)
+                if irrep == SCALAR:
+                    whitened = grams.setdefault(kind, np.zeros((channels, channels)))
+                    whitened[part, part] = sums[irrep, kind].number * own.T @ second[part, part] @ own
+    return Whitening(means, transforms, _support(grams, count))
 
 
-Sums = dict[tuple[Irrep, int], tuple[int, np.ndarray, np.ndarray]]
+class Sums(NamedTuple):
+    """Number of rows x, Σ (x − shift) and Σ (x − shift)(x − shift)ᵀ; shift is None where there is no mean."""
+
+    number: int
+    shift: np.ndarray | None
+    total: np.ndarray
+    second: np.ndarray
+
+    def add(self, x: np.ndarray) -> Sums:
+        """With more rows."""
+        x = x if self.shift is None else x - self.shift
+        return Sums(self.number + len(x), self.shift, self.total + x.sum(axis=0), self.second + x.T @ x)
+
+    def moments(self, constant: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean, and second moments about it; the `constant` channel stays."""
+        if self.shift is None:
+            return np.zeros(len(self.total)), self.second / self.number
+        # A shift near the mean leaves no rounding of squares where a channel is the same in all rows.
+        total, others = self.total / self.number, np.arange(len(self.total)) != constant
+        mean = np.where(others, total, 0.0)
+        change = np.outer(mean, total)  # Σ (y − m)(y − m)ᵀ for a mean m that is that of the rows y, or zero
+        second = self.second / self.number - change - change.T + np.outer(mean, mean)
+        return np.where(others, self.shift + mean, 0.0), second
 
 
-def _sums(batches: Iterable[PairFeatures], matrices: int) -> tuple[Sums, np.ndarray, dict[Irrep, int], np.dtype]:
-    """Number of rows, Σ x and Σ x xᵀ by irrep and kind; the largest scalar of each matrix; even channels; dtype."""
-    sums: Sums = {}
+def _sums(
+    batches: Iterable[PairFeatures], species: int, matrices: int
+) -> tuple[dict[tuple[Irrep, int], Sums], np.ndarray, dict[Irrep, int], np.dtype]:
+    """Sums by irrep and kind; the largest scalar of each matrix; even channels; dtype."""
+    sums: dict[tuple[Irrep, int], Sums] = {}
     sizes, even, dtype = np.zeros(matrices), {}, np.dtype(float)
     for batch in batches:
         even, kinds = dict(batch.even), np.asarray(batch.kinds)
@@ -132,19 +160,14 @@ def _sums(batches: Iterable[PairFeatures], matrices: int) -> tuple[Sums, np.ndar
             for kind in np.unique(kinds[kinds >= 0]).tolist():
                 x = values[kinds == kind]
                 rows = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1]).astype(float)
-                number, total, second = sums.get((irrep, kind), (0, 0.0, 0.0))
-                sums[irrep, kind] = number + len(rows), total + rows.sum(axis=0), second + rows.T @ rows
+                if (irrep, kind) not in sums:
+                    shift = None
+                    if irrep == SCALAR and kind < species:
+                        shift = np.where(np.arange(rows.shape[1]) == count, 0.0, rows[0])
+                    zero = np.zeros(rows.shape[1])
+                    sums[irrep, kind] = Sums(0, shift, zero, np.outer(zero, zero))
+                sums[irrep, kind] = sums[irrep, kind].add(rows)
     return sums, sizes, even, dtype
-
-
-def _moments(count: int, total: np.ndarray, second: np.ndarray, constant: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean, zero where there is no `constant` channel, and second moments about it; that channel stays."""
-    if constant is None:
-        return np.zeros(len(total)), second / count
-    mean = np.where(np.arange(len(total)) == constant, 0.0, total / count)
-    # Σ (x − m)(x − m)ᵀ, for a mean that is that of the rows, or zero
-    second = second - np.outer(total, mean) - np.outer(mean, total) + count * np.outer(mean, mean)
-    return mean, second / count
 
 
 class Sizes:
@@ -168,12 +191,12 @@ def _inverse_root(second: np.ndarray, tolerance: np.ndarray, noise: float) -> np
     return scale[:, None] * ((vectors / np.sqrt(np.maximum(values, 0) + noise)) @ vectors.T)
 
 
-def _reach(batches: Iterable[PairFeatures], whitening: Whitening) -> np.ndarray:
-    """(kinds,) `Whitening.reach`."""
-    reach = np.array(whitening.reach)
-    for batch in batches:
-        kinds, even = np.asarray(batch.kinds), dict(batch.even)[SCALAR]
-        for kind in np.unique(kinds[kinds >= 0]):
-            rows = whitening.rows(batch, SCALAR, int(kind), kinds == kind)[:, :even]
-            reach[kind] = max(reach[kind], float(np.sqrt(np.sum(rows**2, axis=1).max())))
-    return reach
+def _support(grams: Mapping[int, np.ndarray], count: int) -> np.ndarray:
+    """`Whitening.support` from Σ w wᵀ by kind."""
+    penalty = PENALTY * np.mean([np.trace(gram) for gram in grams.values()])
+    channels = len(next(iter(grams.values())))
+    support = np.zeros((count, channels, channels))
+    for kind, gram in grams.items():
+        values, vectors = np.linalg.eigh(gram)
+        support[kind] = vectors / np.sqrt(np.maximum(values, 0) + penalty)
+    return support
