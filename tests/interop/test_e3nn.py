@@ -95,6 +95,7 @@ def test_a_model_with_a_network_of_e3nn_is_equivariant():
         {i: np.zeros((kinds, n)) for i, n in shapes.items()},
         {i: np.tile(np.eye(n), (kinds, 1, 1)) for i, n in shapes.items()},
         np.tile(0.1 * np.eye(shapes[SCALAR]), (kinds, 1, 1)),
+        np.ones(kinds),
     )
     none = LinearMap({i: np.zeros((kinds, shapes[i], c.total)) for i, c in settings.outputs})
     first = whitening(jax.tree.map(lambda x: x[0], geometry.features), "float64")

@@ -104,6 +104,7 @@ def random_model(settings, members=2):
         {irrep: 0.1 * rng.standard_normal((kinds, n)) for irrep, n in sizes.items()},
         {irrep: np.eye(n) + 0.1 * rng.standard_normal((kinds, n, n)) for irrep, n in sizes.items()},
         0.1 * rng.standard_normal((kinds, sizes[SCALAR], sizes[SCALAR])),
+        np.linspace(-1.0, 5.0, kinds),
     )
     weights = {}
     for irrep, out in settings.outputs:

@@ -264,7 +264,6 @@ def test_pairs_unlike_all_of_the_training_set_fall_back_on_the_baseline():
     far = dataclasses.replace(prepared, damping=np.zeros_like(damping), linear=geometry.baseline)
     np.testing.assert_array_equal(model.matrix(far), geometry.baseline)
     change = np.abs(np.asarray(prepared.linear) - np.asarray(geometry.baseline)).max()
-    loose = dataclasses.replace(
-        model, whitening=dataclasses.replace(model.whitening, support=1e-9 * model.whitening.support)
-    )
+    everything = {"support": 1e-9 * model.whitening.support, "reach": 1e9 * np.abs(model.whitening.reach)}
+    loose = dataclasses.replace(model, whitening=dataclasses.replace(model.whitening, **everything))
     assert change < 0.5 * np.abs(np.asarray(loose.prepared(geometry).linear) - np.asarray(geometry.baseline)).max()

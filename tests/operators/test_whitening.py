@@ -15,7 +15,7 @@ from vpotjax.operators.blocks import irreps
 from vpotjax.operators.features import SCALAR
 from vpotjax.operators.pairs import kind_elements, mixing
 from vpotjax.operators.representation import Representation
-from vpotjax.operators.whitening import FARTHEST, PENALTY, Whitening, fitted_whitening
+from vpotjax.operators.whitening import FARTHEST, MARGIN, PENALTY, Whitening, fitted_whitening
 
 SPECIES = (1, 6, 8)
 REPRESENTATION = Representation(SPECIES, "6-31g", power_order=3)
@@ -130,7 +130,7 @@ def test_far_pairs_stay_zero():
     assert all(not np.any(np.asarray(x)[one.kinds < 0]) for x in inputs.values.values())
 
 
-def test_range_is_the_leverage_of_a_ridge_fit():
+def test_range_is_the_leverage_of_a_ridge_fit_or_the_norm():
     """No training molecule is out of range: a row of the fit has a leverage below one, even and odd channels each."""
     features = training_features()
     within = np.asarray(excess(fitted(), whitened(fitted(), features)))
@@ -148,7 +148,14 @@ def test_range_is_the_leverage_of_a_ridge_fit():
         leverage = np.sum(x * np.linalg.solve(gram + penalty * np.eye(len(gram)), x.T).T, axis=1)
         assert np.all(leverage < 2)
         ours = within[features.kinds == kind]
-        np.testing.assert_allclose(ours, np.sqrt(leverage) / FARTHEST, rtol=1e-6)  # of a nearly singular matrix
+        norms = np.sqrt(np.sum(x**2, axis=1))
+        expected = np.maximum(np.sqrt(leverage) / FARTHEST, norms / norms.max() / MARGIN)
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)  # of a nearly singular matrix
+    size = dataclasses.replace(fitted(), support=0 * fitted().support)
+    span = dataclasses.replace(fitted(), reach=1e9 * fitted().reach)
+    alone = [np.asarray(excess(own, whitened(own, features)))[real] for own in (size, span)]
+    np.testing.assert_allclose(within[real], np.maximum(*alone), rtol=1e-12)
+    assert np.any(alone[0] > alone[1])
 
 
 def test_new_kinds_and_outliers_are_out_of_range():

@@ -185,7 +185,8 @@ def _arrays(model: Ensemble | PropertyModel) -> dict[str, Any]:
         arrays["per_atom"] = own.per_atom
     if own.whitening is not None:
         mean, transform = _by_text(own.whitening.mean), _by_text(own.whitening.transform)
-        arrays["whitening"] = {"mean": mean, "transform": transform, "support": own.whitening.support}
+        range_of = {"support": own.whitening.support, "reach": own.whitening.reach}
+        arrays["whitening"] = {"mean": mean, "transform": transform, **range_of}
     return arrays | _nested(own.params)
 
 
@@ -235,6 +236,7 @@ def _shapes(settings: Settings, members: int | None, whitened: bool, initial: An
         "mean": {str(irrep): _zeros(kinds, n) for irrep, n in channels.items()},
         "transform": {str(irrep): _zeros(kinds, n, n) for irrep, n in channels.items()},
         "support": _zeros(kinds, channels[SCALAR], channels[SCALAR]),
+        "reach": _zeros(kinds),
     }
     lead = () if members is None else (members,)
     return shapes | _nested(jax.tree.map(lambda leaf: _zeros(*lead, *leaf.shape), initial))
@@ -294,7 +296,7 @@ def _listed(texts: list[str]) -> str:
 
 
 def _whitening(values: Mapping[str, Any]) -> Whitening:
-    return Whitening(_by_irrep(values["mean"]), _by_irrep(values["transform"]), values["support"])
+    return Whitening(_by_irrep(values["mean"]), _by_irrep(values["transform"]), values["support"], values["reach"])
 
 
 def _by_text(values: Mapping[Irrep, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,8 +18,10 @@ from vpotjax.operators.pairs import kind_count, mixing
 
 FARTHEST = 3.0
 """A pair is out of range where a fit to the training molecules knows it this many times worse than a measured one."""
+MARGIN = 1.5
+"""It is also out of range where its features are this many times as large as the largest of the training molecules."""
 PENALTY = 1e-5
-"""Of that fit, relative to the mean of Σ ‖w‖² over the kinds: what cross-validation chooses, see benchmarks/qm7.md."""
+"""Of the fit, relative to the mean of Σ ‖w‖² over the kinds: what cross-validation chooses, see benchmarks/qm7.md."""
 
 
 @pytree
@@ -31,12 +34,14 @@ class Whitening:
         mean: by irrep, (kinds, channels).
         transform: by irrep, (kinds, channels, channels).
         support: L, (kinds, channels, channels), with L Lᵀ = (Σ w wᵀ + λ)⁻¹ over the whitened scalars w of the training
-            molecules; zero for kinds that none of them has.
+            molecules.
+        reach: (kinds,) largest norm of w; −1 for kinds that no training molecule has.
     """
 
     mean: Mapping[Irrep, Array]
     transform: Mapping[Irrep, Array]
     support: Array
+    reach: Array
 
     def __call__(self, features: PairFeatures, precision: str) -> NetworkInputs:
         """Network inputs of one molecule in `precision`, a dtype name; zero on padding."""
@@ -67,17 +72,24 @@ class Whitening:
     def excess(self, inputs: NetworkInputs) -> jax.Array:
         """(npair,) how far pairs lie from the training molecules: above one out of range, infinite for new kinds.
 
-        It is √h / FARTHEST with the leverage h = wᵀ (Σ w wᵀ + λ)⁻¹ w, the variance of a ridge fit's prediction in units
-        of that of one measurement (Hoaglin & Welsch 1978, doi:10.1080/00031305.1978.10479237). So a pair whose
-        features have a usual size, but a direction that few training molecules decide, is out of range too.
+        The larger of √h / FARTHEST and the norm of the whitened scalars over MARGIN times the largest in training. The
+        leverage h = wᵀ (Σ w wᵀ + λ)⁻¹ w is the variance of a ridge fit's prediction in units of that of one measurement
+        (Hoaglin & Welsch 1978, doi:10.1080/00031305.1978.10479237): it finds features of a usual size in a direction
+        that few training molecules decide. The norm finds those that are larger in a direction that many decide, where
+        a linear map may hold no longer.
         """
-        w = inputs.values[SCALAR][..., 0]
-        support = jnp.asarray(self.support, w.dtype)
-        squares = jnp.sum(jnp.einsum("pk,pkl->pl", w, support[inputs.kinds]) ** 2, axis=-1)
-        some = squares > 0  # no root is taken of the zeros of far pairs, so derivatives are finite
-        ratio = jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1.0)), 0.0) / FARTHEST
-        known = jnp.any(support != 0, axis=(1, 2))[inputs.kinds]
-        return jnp.where(inputs.kinds >= 0, jnp.where(known, ratio, jnp.inf), 0.0)
+        w, kinds = inputs.values[SCALAR][..., 0], inputs.kinds
+        reach = jnp.asarray(self.reach, w.dtype)[kinds]
+        leverage = _norm(jnp.einsum("pk,pkl->pl", w, jnp.asarray(self.support, w.dtype)[kinds])) / FARTHEST
+        size = _norm(w) / (MARGIN * jnp.maximum(reach, 1e-6))
+        return jnp.where(kinds >= 0, jnp.where(reach < 0, jnp.inf, jnp.maximum(leverage, size)), 0.0)
+
+
+def _norm(x: Array) -> jax.Array:
+    """Of each row; no root is taken of the zeros of far pairs, so derivatives are finite."""
+    squares = jnp.sum(jnp.asarray(x) ** 2, axis=-1)
+    some = squares > 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1.0)), 0.0)
 
 
 def fitted_whitening(
@@ -91,7 +103,7 @@ def fitted_whitening(
     and directions below `noise` stay small. Even and odd channels are not mixed where symmetry forbids it.
 
     Args:
-        batches: with a leading axis of molecules; one at a time is in memory.
+        batches: with a leading axis of molecules; gone through twice, one at a time in memory.
         species: number of elements.
         matrices: how many matrices the channels come from.
         noise: relative second moment below which a direction counts as noise.
@@ -115,7 +127,8 @@ def fitted_whitening(
                 if irrep == SCALAR:
                     whitened = grams.setdefault(kind, np.zeros((channels, channels)))
                     whitened[part, part] = sums[irrep, kind].number * own.T @ second[part, part] @ own
-    return Whitening(means, transforms, _support(grams, count))
+    unknown = Whitening(means, transforms, _support(grams, count), np.full(count, -1.0))
+    return dataclasses.replace(unknown, reach=_reach(batches, unknown))
 
 
 class Sums(NamedTuple):
@@ -200,3 +213,14 @@ def _support(grams: Mapping[int, np.ndarray], count: int) -> np.ndarray:
         values, vectors = np.linalg.eigh(gram)
         support[kind] = vectors / np.sqrt(np.maximum(values, 0) + penalty)
     return support
+
+
+def _reach(batches: Iterable[PairFeatures], whitening: Whitening) -> np.ndarray:
+    """(kinds,) `Whitening.reach`."""
+    reach = np.array(whitening.reach)
+    for batch in batches:
+        kinds = np.asarray(batch.kinds)
+        for kind in np.unique(kinds[kinds >= 0]):
+            rows = whitening.rows(batch, SCALAR, int(kind), kinds == kind)
+            reach[kind] = max(reach[kind], float(np.sqrt(np.sum(rows**2, axis=1).max())))
+    return reach
