@@ -112,13 +112,17 @@ def test_molecules_that_the_model_does_not_know_are_left_out_where_that_is_wante
     assert main([*command, "--out", str(out), "--skip"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "1 molecules written" in text
-    assert "2 molecules left out" in text
+    assert text.count("left out: molecule") == 2
     assert "the model knows [1, 6, 8]" in text
     assert [p.molecule.formula for p in read_predictions(out)] == ["H2O"]
     assert main([*command, "--skip"]) == 0
     assert "gap" in capsys.readouterr().out
     assert main(command) == 2
     _one_line(capsys, "elements")
+    (tmp_path / "mixed.xyz").write_text(BAD_XYZ["open"][0])
+    assert main([*command, "--skip", "--out", str(tmp_path / "none.csv")]) == 2
+    assert "holds no molecule that the model knows" in capsys.readouterr().err
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_evaluate_prints_the_table(folder, capsys):

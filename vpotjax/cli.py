@@ -238,33 +238,35 @@ def _predict(command: Predict) -> None:
     from vpotjax.train.predict import predictions
 
     model, console = load_model(command.run), Console()
-    skipped: list[str] = []
-    predicted = predictions(model, iterate_molecules(command.file), left_out=skipped.append if command.skip else None)
+
+    def tell(text: str) -> None:
+        console.print(f"left out: {text}", highlight=False, markup=False, soft_wrap=True)
+
+    predicted = predictions(model, iterate_molecules(command.file), left_out=tell if command.skip else None)
     if command.out is not None:
         _write_predictions(command, predicted, console)
     else:
-        _print_predictions(predicted, model, console)
-    if skipped:
-        console.print(f"{len(skipped)} molecules left out:", highlight=False)
-    for text in skipped[:PRINTED]:
-        console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
-    if len(skipped) > PRINTED:
-        console.print(f"  … and {len(skipped) - PRINTED} more", highlight=False)
+        _print_predictions(command, predicted, model, console)
 
 
-def _print_predictions(predicted: Iterator[Any], model: Any, console: Console) -> None:
+def _require_some(count: int, file: Path) -> None:
+    if not count:
+        raise InputError(f"file={str(file)!r} holds no molecule that the model knows; train with its elements.")
+
+
+def _print_predictions(command: Predict, predicted: Iterator[Any], model: Any, console: Console) -> None:
     from vpotjax.basis import load_basis
     from vpotjax.train.report import prediction_text
 
-    more = 0
-    for i, prediction in enumerate(predicted):
-        if i >= PRINTED:
-            more = i + 1
+    count = 0
+    for count, prediction in enumerate(predicted, 1):
+        if count > PRINTED:
             break
         molecule = prediction.molecule
         nelec = molecule.nelec(load_basis(model.settings.orbital_basis, molecule.numbers))
         console.print(prediction_text(prediction, nelec), highlight=False, markup=False, soft_wrap=True)
-    if more:
+    _require_some(count, command.file)
+    if count > PRINTED:
         console.print(f"… and more; give --out FILE.extxyz, .h5 or .csv for all beyond {PRINTED}", highlight=False)
 
 
@@ -292,6 +294,7 @@ def _write_predictions(command: Predict, predicted: Iterator[Any], console: Cons
             writer.write(names, molecules, values, spreads, [p.warnings for p in chunk])
             written, warned = written + len(chunk), warned + sum(bool(p.warnings) for p in chunk)
             bar.update(task, completed=written)
+        _require_some(written, command.file)
     console.print(f"{written} molecules written to {command.out}, {warned} of them with warnings", highlight=False)
 
 

@@ -68,5 +68,6 @@ def test_folds_hold_back_what_few_rows_show_though_validation_does_not_see_it():
     (weights,), (error, count) = joint_ridge([parts])
     plain = np.linalg.lstsq(x[10:50], y[10:50], rcond=None)[0]  # fits noise with it
     assert np.sqrt(np.mean((y[:10] - x[:10] @ plain) ** 2)) > 0.05
+    assert count == 60 * 2  # of every row once, not of validation alone
     assert np.sqrt(error / count) < 0.02
     np.testing.assert_allclose(weights[:3], plain[:3], atol=0.05)

@@ -21,7 +21,7 @@ FARTHEST = 3.0
 MARGIN = 1.5
 """It is also out of range where its features are this many times as large as the largest of the training molecules."""
 PENALTY = 1e-5
-"""Of the fit, relative to the mean of Σ ‖w‖² over the kinds: what cross-validation chooses, see benchmarks/qm7.md."""
+"""Of the fit, relative to the mean of Σ ‖w‖² over the kinds: what cross-validation chooses for small data sets."""
 
 
 @pytree
