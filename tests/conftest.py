@@ -7,6 +7,7 @@ import os
 for variable, value in (
     ("OMP_NUM_THREADS", "1"),
     ("OPENBLAS_NUM_THREADS", "1"),
+    ("JAX_ENABLE_COMPILATION_CACHE", "false"),  # of the command line, in the user's folder
     ("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"),
 ):
     os.environ.setdefault(variable, value)

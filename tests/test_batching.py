@@ -1,6 +1,7 @@
 """Padding: shapes, masks, and padded integrals equal to unpadded ones in values and gradients."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.molecules import g2, pyscf_mole, roomy_batch
+from vpotjax import shape_pool
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
-from vpotjax.batching import batch_shape, buckets, joint_batch_shape, pad_arrays, pad_batch
+from vpotjax.batching import batch_shape, buckets, joint_batch_shape, molecule_shapes, pad_arrays, pad_batch
 from vpotjax.integrals.nuclear_attraction import external_potential
 from vpotjax.integrals.overlap import overlap
 from vpotjax.molecule import Molecule
-from vpotjax.shape_pool import ShapePool
 
 # H has no p and F has no s: a molecule may lack any l of the batch, also the lowest. Without d, gradients compile fast.
 GAPS = {
@@ -188,8 +189,15 @@ def test_pairs_beyond_a_cutoff_are_left_out():
         pad_batch([far], "sto-3g", batch_shape(near))
 
 
-def test_shapes_of_molecules_that_come_in_groups_are_few():
-    pool, basis, seen = ShapePool(), {"orbital": "sto-3g"}, set()
+STREAM = ("CH4", "H2O", "C6H6", "CH3OH", "NH3", "C2H6", "HF", "CH3CHO", "C2H2")
+
+
+def cost(shape):
+    return sum(sizes.nao for _, sizes in shape.bases) ** shape_pool.POWER
+
+
+def test_shapes_of_a_stream_hold_its_molecules_and_are_used_again():
+    pool, basis = shape_pool.ShapePool(), {"orbital": "sto-3g"}
     for names in (("H2", "C6H6", "H2O"), ("CH4", "NH3", "C6H6"), ("H2O", "HCOOH", "H2")):
         molecules = [g2(name) for name in names]
         groups = pool.groups(molecules, basis, pair_cutoff=4.0)
@@ -197,14 +205,41 @@ def test_shapes_of_molecules_that_come_in_groups_are_few():
         for group, shape in groups:
             batch = pad_batch([molecules[i] for i in group], basis, shape, pair_cutoff=4.0)
             assert batch_shape(batch) == shape
-            seen.add(shape)
-    assert set(pool.shapes) == seen
-    assert len(seen) < 6  # of 6 molecules of different size
-    pool = ShapePool()
-    many = pool.groups([g2("H2O")] * (ShapePool.LARGEST + 1), basis)
-    assert [len(group) for group, _ in many] == [ShapePool.LARGEST, 1]
-    assert len(pool.shapes) == 1
-    assert [ShapePool.count(n) for n in (1, 2, 3, 4, 5, 16)] == [1, 2, 4, 4, 8, 16]
+    assert len(pool.shapes) == 1  # compiling one more would take longer than all these molecules
+
+
+def test_shapes_of_a_stream_are_those_that_take_the_least_time(monkeypatch):
+    molecules, basis = [g2(name) for name in STREAM], {"orbital": "sto-3g"}
+    molecules.sort(key=lambda m: load_basis("sto-3g", m.numbers).nao)
+    monkeypatch.setattr(shape_pool, "COMPILATION", 2.0 * 24.0**shape_pool.POWER)
+
+    def time(edges):
+        groups = [molecules[i:j] for i, j in itertools.pairwise([0, *edges, len(molecules)])]
+        own = [shape_pool._rounded(joint_batch_shape(molecule_shapes(g, basis, False, None))) for g in groups]
+        running = sum(len(g) * cost(s) for g, s in zip(groups, own, strict=True))
+        return running + shape_pool.COMPILATION * len(set(own))
+
+    cuts = range(1, len(molecules))
+    best = min(time(edges) for n in range(len(molecules)) for edges in itertools.combinations(cuts, n))
+    groups = shape_pool.ShapePool().groups(molecules, basis)
+    assert 1 < len(groups) < len(molecules)
+    found = sum(len(group) * cost(shape) for group, shape in groups) + shape_pool.COMPILATION * len(groups)
+    np.testing.assert_allclose(found, best)
+
+
+def test_a_long_stream_of_small_molecules_gets_a_shape_of_its_own(monkeypatch):
+    basis, pool = {"orbital": "sto-3g"}, shape_pool.ShapePool()
+    ((_, large),) = pool.groups([g2("C6H6")], basis)
+    monkeypatch.setattr(shape_pool, "COMPILATION", 25.0 * cost(large))
+    ((_, small),) = shape_pool.ShapePool().groups([g2("H2O")], basis)
+    spent = 0.0
+    for chunk in range(1, 101):
+        ((group, shape),) = pool.groups([g2("H2O")] * 4, basis)
+        assert shape in (large, small)
+        assert shape == large or chunk > 2
+        spent += len(group) * cost(shape)
+    assert shape == small
+    assert spent + shape_pool.COMPILATION < 2 * (400 * cost(small) + shape_pool.COMPILATION) + 4 * cost(large)
 
 
 def test_pad_arrays_fills_the_end():
@@ -223,9 +258,7 @@ def test_buckets_hold_every_molecule_once():
 
 
 def test_buckets_cut_where_padding_is_least():
-    import itertools
-
-    molecules = [g2(name) for name in ("CH4", "H2O", "C6H6", "CH3OH", "NH3", "C2H6", "HF", "CH3CHO", "C2H2")]
+    molecules = [g2(name) for name in STREAM]
     sizes = np.array([load_basis("sto-3g", m.numbers).nao for m in molecules])
 
     def cost(edges):

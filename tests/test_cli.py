@@ -55,6 +55,27 @@ def test_train_writes_a_run_folder(folder):
         assert (run / f"parity_{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("chosen", [None, "mine"])
+def test_a_second_command_finds_the_programs_of_the_first(chosen, folder, tmp_path):
+    """In the user's cache folder, or where the environment says."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    environment |= {"JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_LOG_COMPILES": "false"}
+    if chosen:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / chosen)
+    command = [sys.executable, "-m", "vpotjax.cli", "predict", str(folder / "water.xyz"), "--run", str(folder / "run")]
+    texts, programs = [], []
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        texts.append(done.stdout)
+        programs.append(sorted(file.name for file in tmp_path.rglob("jit__predicted-*-cache")))
+        assert not done.stderr
+    assert texts[0] == texts[1]
+    assert len(programs[0]) == 1
+    assert programs[0] == programs[1]
+    own = sorted(path.name for path in tmp_path.iterdir())
+    assert own == (["mine"] if chosen else ["cache"])
+
+
 def test_predict_prints_observables(folder, capsys):
     assert main(["predict", str(folder / "water.xyz"), "--run", str(folder / "run")]) == 0
     text = capsys.readouterr().out

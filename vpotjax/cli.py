@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 EXIT_BAD_INPUT = 2
+PROGRAMS = 1 << 30  # bytes of compiled programs that are kept, the latest used
 PRINTED = 20  # predictions that are printed where they are not written to a file
 
 
@@ -148,10 +149,28 @@ def _one_blas_thread() -> None:
         threadpoolctl.threadpool_limits(1, "blas")
 
 
-def _double_precision() -> None:
+def _configure_jax() -> None:
+    """Double precision; and compiled programs are kept for the next command. The environment wins here too."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(_program_cache()))
+        jax.config.update("jax_compilation_cache_max_size", PROGRAMS)
+
+
+def _program_cache() -> Path:
+    """A folder of its own for each kind of processor, whose programs no other can run."""
+    import hashlib
+    import platform
+
+    import platformdirs
+
+    kind = platform.machine() + platform.processor()
+    with contextlib.suppress(OSError):  # Linux alone has it
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kind += "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+    return platformdirs.user_cache_path("vpotjax") / f"programs-{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
 
 
 class _ConsoleReporter:
@@ -190,7 +209,7 @@ class _ConsoleReporter:
 
 
 def _train(data: Path, run: Path, training: Training) -> None:
-    _double_precision()
+    _configure_jax()
     from rich.console import Console
 
     from vpotjax.train.pipeline import train_run
@@ -215,7 +234,7 @@ def _demo(command: Demo) -> None:
 
 
 def _evaluate(command: Evaluate) -> None:
-    _double_precision()
+    _configure_jax()
     from rich.console import Console
 
     from vpotjax.io.model import load_model
@@ -230,7 +249,7 @@ def _evaluate(command: Evaluate) -> None:
 
 
 def _predict(command: Predict) -> None:
-    _double_precision()
+    _configure_jax()
     from rich.console import Console
 
     from vpotjax.io.model import load_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -73,9 +74,22 @@ def separable_matrices(
     operator: separable.Operator, basis: Basis, positions: Array, pairs: PairLists | None
 ) -> jax.Array:
     """Matrices of an operator of `separable`, (*shape of its layout, nao, nao)."""
-    integrand = functools.partial(separable.integrals, operator.components)
-    matrices = symmetric_matrices(integrand, basis, positions, pairs, operator.exchange)
-    return matrices if operator.layout is None else matrices[np.array(operator.layout)]
+    return joint_matrices((operator,), basis, positions, pairs)[0]
+
+
+@functools.partial(jax.jit, static_argnames="operators")
+def joint_matrices(
+    operators: tuple[separable.Operator, ...], basis: Basis, positions: Array, pairs: PairLists | None = None
+) -> tuple[jax.Array, ...]:
+    """`separable_matrices` of several operators of one `exchange`: to compile, they cost little more than one."""
+    if not operators:
+        return ()
+    components = tuple(component for operator in operators for component in operator.components)
+    integrand = functools.partial(separable.integrals, components)
+    matrices = symmetric_matrices(integrand, basis, positions, pairs, operators[0].exchange)
+    ends = itertools.accumulate(len(operator.components) for operator in operators)
+    own = [matrices[end - len(operator.components) : end] for operator, end in zip(operators, ends, strict=True)]
+    return tuple(m if o.layout is None else m[np.array(o.layout)] for o, m in zip(operators, own, strict=True))
 
 
 def require_near(positions: Array, pairs: PairLists | None) -> None:

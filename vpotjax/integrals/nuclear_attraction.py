@@ -121,10 +121,12 @@ def screened_potential(basis: Basis, positions: Array, *, pairs: PairLists | Non
             "would screen; use an all-electron basis."
         )
     whole = flag(jnp.asarray(basis.nuclear_charges) == jnp.asarray(basis.numbers))
-    charges, exponents = jnp.asarray(basis.screening_charges), jnp.asarray(basis.screening_exponents)
-    centres = jnp.repeat(jnp.asarray(positions), charges.shape[-1], axis=0)
-    screening = _potential(basis, positions, centres, charges.ravel(), exponents.ravel(), None, pairs)
-    total = external_potential(basis, positions, pairs=pairs) + screening
+    screening, exponents = jnp.asarray(basis.screening_charges), jnp.asarray(basis.screening_exponents)
+    nuclei = jnp.asarray(basis.nuclear_charges, screening.dtype)[:, None]
+    points = jnp.full_like(nuclei, jnp.inf)  # one program for point and Gaussian charges: half as much to compile
+    charges, exponents = (jnp.concatenate(both, axis=1) for both in ((nuclei, screening), (points, exponents)))
+    centres = jnp.repeat(jnp.asarray(positions), charges.shape[1], axis=0)
+    total = _potential(basis, positions, centres, charges.ravel(), exponents.ravel(), None, pairs)
     return total * whole.astype(total.dtype)
 
 

@@ -89,12 +89,13 @@ class Ensemble:
             solution = self.settings.solution(matrix, prepared.space)
             return {name: solution.observable(name) for name in names}
 
-        spreads = {}
-        if self.members > 1 and jax.tree.leaves(self.model.params):
-            each = jax.lax.map(observed, matrices)
-            spreads = {name: _spread(x) for name, x in each.items()}
+        mean, spreads = jnp.mean(matrices, axis=0, keepdims=True), {}
+        several = self.members > 1 and bool(jax.tree.leaves(self.model.params))
+        every = jax.lax.map(observed, jnp.concatenate([mean, matrices]) if several else mean)
+        if several:
+            spreads = {name: _spread(x[1:]) for name, x in every.items()}
         excess = self.model.whitening.excess(prepared.inputs)
-        return Prediction(observed(jnp.mean(matrices, axis=0)), spreads, excess)
+        return Prediction({name: x[0] for name, x in every.items()}, spreads, excess)
 
 
 def _spread(values: Array) -> jax.Array:

@@ -28,10 +28,11 @@ from vpotjax.basis import Basis, load_basis
 from vpotjax.batching import Batch, BatchShape, pad_batch
 from vpotjax.electronic.density import density_matrix
 from vpotjax.electronic.observables import DensitySolution, OrbitalSpace, Solution
-from vpotjax.integrals.kinetic import kinetic
-from vpotjax.integrals.multipole import position_integrals
+from vpotjax.integrals.assemble import joint_matrices
+from vpotjax.integrals.kinetic import KINETIC, kinetic
+from vpotjax.integrals.multipole import POSITION
 from vpotjax.integrals.nuclear_attraction import external_potential, screened_potential
-from vpotjax.integrals.overlap import overlap
+from vpotjax.integrals.overlap import OVERLAP
 from vpotjax.models.linear_map import LinearMap, correction
 from vpotjax.molecule import Molecule
 from vpotjax.nn.gated import Gated
@@ -136,9 +137,10 @@ class MatrixSettings:
         The baseline, and with it all that is predicted, is NaN for an open shell and for elements that the model lacks.
         """
         orbital, positions = molecule.bases["orbital"], jnp.asarray(molecule.positions)
-        mask, own = jnp.asarray(orbital.ao_mask), overlap(orbital, positions)
+        mask = jnp.asarray(orbital.ao_mask)
+        own, kinetic_energy, position = joint_matrices((OVERLAP, KINETIC, POSITION), orbital, positions)
         valid = flag(known_elements(molecule.numbers, self.species), jnp.asarray(molecule.spin) == 0)
-        baseline = baseline_fock(orbital, positions, self.baseline) * valid.astype(positions.dtype)
+        baseline = baseline_fock(orbital, positions, self.baseline, kinetic_energy) * valid.astype(positions.dtype)
         if self.target == "density" and self.baseline != "zero":
             baseline = density_matrix(baseline, own, molecule.nelec, mask)
         frame = None
@@ -151,7 +153,7 @@ class MatrixSettings:
             frame=frame,
             space=OrbitalSpace(
                 overlap=own,
-                position=position_integrals(orbital, positions, jnp.zeros(3, positions.dtype)),
+                position=position,
                 positions=positions,
                 nelec=jnp.asarray(molecule.nelec),
                 basis=jax.tree.map(jnp.asarray, orbital),
@@ -209,12 +211,12 @@ class Prepared:
     space: OrbitalSpace
 
 
-def baseline_fock(basis: Basis, positions: Array, kind: str) -> jax.Array:
-    """A Fock matrix without any density, (nao, nao), hartree; `kind` as `MatrixSettings.baseline`."""
+def baseline_fock(basis: Basis, positions: Array, kind: str, kinetic_energy: Array | None = None) -> jax.Array:
+    """A Fock matrix without any density, (nao, nao), hartree; `kind` as `MatrixSettings.baseline`, T if it is known."""
     if kind == "zero":
         return jnp.zeros((basis.nao, basis.nao), positions.dtype)
-    potential = screened_potential if kind == "sap" else external_potential
-    return kinetic(basis, positions) + potential(basis, positions)
+    energy = kinetic(basis, positions) if kinetic_energy is None else jnp.asarray(kinetic_energy)
+    return energy + (screened_potential if kind == "sap" else external_potential)(basis, positions)
 
 
 @pytree

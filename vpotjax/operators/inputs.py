@@ -19,13 +19,15 @@ import jax.numpy as jnp
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
 from vpotjax.basis import Basis, element_basis
-from vpotjax.integrals.kinetic import kinetic
+from vpotjax.integrals.assemble import joint_matrices
+from vpotjax.integrals.kinetic import KINETIC
 from vpotjax.integrals.nuclear_attraction import external_potential, nuclear_attraction, screened_potential
-from vpotjax.integrals.overlap import overlap
+from vpotjax.integrals.overlap import OVERLAP
 
 POTENTIALS = ("external", "sap")
 """Of these, powers are taken."""
-OPERATORS = ("overlap", "kinetic", *POTENTIALS, "own_nuclei")
+SEPARABLE = {"overlap": OVERLAP, "kinetic": KINETIC}
+OPERATORS = (*SEPARABLE, *POTENTIALS, "own_nuclei")
 
 
 def check_operators(names: Sequence[str]) -> None:
@@ -87,7 +89,9 @@ def operator_matrices(
         InputError: an unknown name.
     """
     check_operators(inputs)
-    makers = {"overlap": overlap, "kinetic": kinetic, "sap": screened_potential, "external": external_potential}
+    separable = {name: operator for name, operator in SEPARABLE.items() if name in inputs}
+    known = dict(zip(separable, joint_matrices(tuple(separable.values()), basis, positions), strict=True))
+    potentials = {"sap": screened_potential, "external": external_potential}
     per_nucleus = "own_nuclei" in inputs or (cutoff is not None and "external" in inputs)
     terms = nuclear_attraction(basis, positions) if per_nucleus else None
     atoms = jnp.maximum(jnp.asarray(basis.ao_atom), 0)
@@ -100,5 +104,5 @@ def operator_matrices(
             near = pair_cutoff(positions, cutoff)[:, atoms]
             result[name] = jnp.einsum("apq,ap,aq->pq", terms, near, near)
         else:
-            result[name] = makers[name](basis, positions)
+            result[name] = known[name] if name in known else potentials[name](basis, positions)
     return result

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError
-from vpotjax.batching import Batch
+from vpotjax.batching import Batch, BatchShape
 from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.models.ensemble import Ensemble, Prediction
 from vpotjax.molecule import Molecule
@@ -23,6 +25,7 @@ from vpotjax.units import BOHR_TO_ANGSTROM
 
 PREDICTED = ("mo_energies", "homo_lumo_gap", "dipole", "polarizability", "lowdin_charges", "mayer_bond_orders")
 CHUNK = 64  # molecules that are sorted by size together
+BATCH = 16  # of them in one call, on other devices than CPUs
 NAMED = 3  # pairs in a warning
 
 
@@ -67,6 +70,7 @@ def predictions(
         fock = ensemble.settings.target == "fock"
         names = [name for name in PREDICTED if fock or OBSERVABLES[name].of_density]
     pool, stream = ShapePool(), _fitting(ensemble, molecules, left_out)
+    ensemble = jax.tree.map(jnp.asarray, ensemble)
     while chunk := list(itertools.islice(stream, CHUNK)):
         yield from _chunk(ensemble, chunk, tuple(names), pool)
 
@@ -89,17 +93,35 @@ def _fitting(
 def _chunk(
     ensemble: Ensemble, chunk: Sequence[tuple[str, Molecule]], names: tuple[str, ...], pool: ShapePool
 ) -> Iterator[MoleculePrediction]:
-    settings = ensemble.settings
-    done: dict[int, MoleculePrediction] = {}
-    for rows, shape in pool.groups([m for _, m in chunk], settings.bases, settings.representation.cutoff):
-        chosen = [chunk[i] for i in rows]
-        filled = [m for _, m in chosen] + [chosen[-1][1]] * (pool.count(len(chosen)) - len(chosen))
-        batch = settings.batch(filled, shape)
-        result = jax.tree.map(np.asarray, _predicted(ensemble, jax.tree.map(jnp.asarray, batch), names))
-        for place, i in enumerate(rows):
-            done[i] = _unpadded(*chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
+    """On CPUs one molecule after the other, and of as many shapes at a time as there are processors."""
+    cpu = jax.default_backend() == "cpu"
+    groups = pool.groups([m for _, m in chunk], ensemble.settings.bases, ensemble.settings.representation.cutoff)
+
+    def of_group(group: tuple[list[int], BatchShape]) -> Iterator[tuple[int, MoleculePrediction]]:
+        return _group(ensemble, chunk, *group, names, 1 if cpu else BATCH)
+
+    with ThreadPoolExecutor(min(len(groups), os.cpu_count() or 1) if cpu else 1) as workers:
+        done = dict(itertools.chain.from_iterable(workers.map(lambda group: list(of_group(group)), groups)))
     for i in range(len(chunk)):
         yield done[i]
+
+
+def _group(
+    ensemble: Ensemble,
+    chunk: Sequence[tuple[str, Molecule]],
+    places: Sequence[int],
+    shape: BatchShape,
+    names: tuple[str, ...],
+    size: int,
+) -> Iterator[tuple[int, MoleculePrediction]]:
+    """Predictions of molecules of one shape, with their places; one program of `size` molecules serves all."""
+    for start in range(0, len(places), size):
+        rows = list(places[start : start + size])
+        filled = rows + [rows[-1]] * (size - len(rows))
+        batch = ensemble.settings.batch([chunk[i][1] for i in filled], shape)
+        result = jax.tree.map(np.asarray, _predicted(ensemble, jax.tree.map(jnp.asarray, batch), names))
+        for place, i in enumerate(rows):
+            yield i, _unpadded(*chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
 
 
 @functools.partial(jax.jit, static_argnums=2)
