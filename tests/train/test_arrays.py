@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from tests.train.test_pipeline import TINY, Silent, dataset_of
-from vpotjax.train.arrays import Rows, chunks, in_chunks, joined, selected
+from vpotjax.train.arrays import BatchBuffer, Rows, chunks, in_chunks, joined, selected
 from vpotjax.train.pipeline import SPLITS, trained_model
 
 
@@ -30,6 +30,17 @@ def test_rows_in_files_are_those_in_memory(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, x, y)
     doubled = in_chunks(lambda tree: jax.tree.map(lambda x: 2 * x, tree), files, 3, tmp_path)
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, 2 * y), doubled, memory)
+
+
+def test_a_buffer_holds_one_batch_after_the_other(tmp_path):
+    memory, files = joined(iter(parts())), joined(iter(parts()), tmp_path)
+    tree = {"memory": memory, "files": files, "empty": np.zeros((8, 0)), "flags": np.arange(8) > 3}
+    buffer = BatchBuffer()
+    for rows in (np.array([5, 0]), np.array([1, 7, 3, 2]), np.array([6])):
+        batch = buffer.filled(tree, rows)
+        jax.tree.map(lambda x, y, r=rows: np.testing.assert_array_equal(x, y[r]), batch, tree)
+        assert all(x.ctypes.data % 64 == 0 for x in jax.tree.leaves(batch) if x.size)
+        assert all(x.dtype == y.dtype for x, y in zip(jax.tree.leaves(batch), jax.tree.leaves(tree), strict=True))
 
 
 def test_a_training_from_files_is_that_from_memory(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import vpotjax as vp
 from vpotjax.electronic.observables import Reference
 from vpotjax.losses import Custom, from_to
-from vpotjax.train.loop import Counts, Descent, descend, limited_gradients, metrics_row
+from vpotjax.train.loop import Counts, Descent, descend, limited_gradient, metrics_row
 from vpotjax.train.samples import Bucket
 
 
@@ -58,11 +58,18 @@ def test_too_many_end_it_with_advice():
 
 def test_outliers_are_limited_to_a_multiple_of_the_median():
     gradients = jnp.array([[1.0, 0.0], [0.0, 2.0], [100.0, 0.0], [jnp.nan, 0.0], [3.0, 0.0]])
-    limited, counts = limited_gradients(jnp.ones(5), gradients, 2.0)
-    wanted = np.array([[1, 0], [0, 2], [5, 0], [0, 0], [3, 0]]) / 4  # the median of 1, 2, 100, 3 is 2.5; mean over four
-    np.testing.assert_allclose(limited, wanted, rtol=1e-6)
+    gradient, counts = limited_gradient(jnp.ones(5), jnp.sum(gradients**2, axis=1), 7 * gradients, 2.0)
+    wanted = 7 * np.array([1 + 5 + 3, 2]) / 4  # the median of 1, 2, 100, 3 is 2.5; mean over four
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-6)
     np.testing.assert_array_equal(counts.finite, [True, True, True, False, True])
     np.testing.assert_array_equal(counts.limited, [False, False, True, False, False])
+
+
+def test_what_overflows_in_the_network_alone_is_left_out_too():
+    gradients = jnp.array([[1.0, 3.0], [jnp.inf, 0.0], [0.0, 1.0]])
+    gradient, counts = limited_gradient(jnp.ones(3), jnp.ones(3), gradients, 2.0)
+    np.testing.assert_allclose(gradient, [0.5, 2.0])
+    np.testing.assert_array_equal(counts.finite, [True, False, True])
 
 
 def test_the_best_weights_on_validation_are_kept():

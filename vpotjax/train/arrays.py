@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 CHUNK = 32  # molecules of one call
+ALIGNMENT = 64  # bytes, with which JAX reads an array where it is
 
 
 def return_memory() -> None:
@@ -48,6 +50,11 @@ class Rows:
         whole = np.memmap(self.path, self.dtype, "r", shape=self.stored)  # unmapped at once: its pages would count
         return np.array(whole[self.chosen[rows]])
 
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Rows, into an array that is there."""
+        whole = np.memmap(self.path, self.dtype, "r", shape=self.stored)
+        np.take(whole, self.chosen[rows], axis=0, out=out, mode="clip")  # other modes make a copy first
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
 
@@ -59,6 +66,32 @@ def selected(tree: Any, rows: np.ndarray) -> Any:
         return Rows(x.path, x.stored, x.dtype, x.chosen[rows]) if isinstance(x, Rows) else x[rows]
 
     return jax.tree.map(of_leaf, tree)
+
+
+class BatchBuffer:
+    """Memory for one batch, used again for the next: to touch new pages takes longer than to copy what goes there."""
+
+    def __init__(self) -> None:
+        self.memory = np.empty(0, np.uint8)
+
+    def filled(self, tree: Any, rows: np.ndarray) -> Any:
+        """Rows of every leaf, which hold until the next call."""
+        leaves, structure = jax.tree.flatten(tree)
+        shapes = [(len(rows), *x.shape[1:]) for x in leaves]
+        sizes = [math.prod(shape) * x.dtype.itemsize for shape, x in zip(shapes, leaves, strict=True)]
+        starts = [0, *itertools.accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)]
+        if len(self.memory) < starts[-1] + ALIGNMENT:
+            self.memory = np.empty(starts[-1] + ALIGNMENT, np.uint8)
+        first = -self.memory.ctypes.data % ALIGNMENT
+        batch = []
+        for leaf, start, size, shape in zip(leaves, starts, sizes, shapes, strict=False):
+            own = self.memory[first + start : first + start + size].view(leaf.dtype).reshape(shape)
+            if isinstance(leaf, Rows):
+                leaf.read(rows, own)
+            else:
+                np.take(np.asarray(leaf), rows, axis=0, out=own, mode="clip")
+            batch.append(own)
+        return jax.tree.unflatten(structure, batch)
 
 
 def joined(parts: Iterator[Any], folder: Path | None = None) -> Any:

@@ -1,8 +1,8 @@
 """Minimisation of a loss over batches of molecules, one of which never ends it.
 
-A model's output for a molecule (F, P, the irreps of a property) has a gradient of its own before it goes back through
-the network. Gradients that are not finite are left out and counted, the norm of each is limited relative to the
-median of its batch, and the first molecules of either kind are named.
+Every molecule has a gradient of its own. Those that are not finite are left out and counted, others are shortened where
+that of the model's output (F, P, the irreps of a property) is longer than a multiple of the batch's median; the first
+molecules of either kind are named.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
 from vpotjax.losses import Loss
-from vpotjax.train.arrays import in_chunks, over_molecules, return_memory
+from vpotjax.train.arrays import BatchBuffer, in_chunks, over_molecules, return_memory
 from vpotjax.train.samples import Bucket
 
 NAMED = 5  # molecules in a message
@@ -35,7 +36,7 @@ class Descent:
         batch_size: molecules per step.
         learning_rate: peak; a linear warm-up over the first twentieth, then a cosine to `final` of it.
         final: see `learning_rate`.
-        limit: largest norm of a molecule's gradient, in multiples of the batch's median.
+        limit: largest norm of a molecule's gradient in the output, in multiples of the batch's median.
         tolerated: share of molecules whose gradients may be left out between two evaluations.
         evaluations: how often the validation loss is computed; the weights of the best are kept.
         seed: of the batches and of initial weights.
@@ -92,34 +93,23 @@ class Descended(NamedTuple):
     left_out: Counter[str]
 
 
-def loss_values(
-    model: Trainable, loss: Loss, outputs: Any, bucket: tuple[Any, Any], progress: Any, max_occupied: int | None
-) -> tuple[jax.Array, Any]:
-    """(batch,) losses and their gradients in the outputs."""
+def limited_gradient(values: Array, squares: Array, gradients: Array, limit: float) -> tuple[jax.Array, Counts]:
+    """Mean of the gradients of a batch without those that are not finite, the others limited to the median.
 
-    def one(output: Any, content: Any, reference: Any) -> tuple[jax.Array, Any]:
-        def value(output: Any) -> jax.Array:
-            return loss(model.predicted(output, content, max_occupied), reference, progress)
-
-        return jax.value_and_grad(value)(output)
-
-    return over_molecules(one, outputs, *bucket)
-
-
-def limited_gradients(values: Array, gradients: Any, limit: float) -> tuple[Any, Counts]:
-    """Gradients of a batch without those that are not finite, the others no longer than `limit` times their median."""
-    squares = sum(jnp.sum(g.reshape(len(values), -1) ** 2, axis=1) for g in jax.tree.leaves(gradients))
-    finite = jnp.isfinite(squares) & jnp.isfinite(values)
+    Args:
+        values: (batch,) losses.
+        squares: (batch,) of the norms of their gradients in the model's outputs.
+        gradients: in the parameters, (batch, parameters).
+        limit: largest norm, in multiples of the batch's median.
+    """
+    gradients = jnp.asarray(gradients)
+    finite = jnp.isfinite(squares) & jnp.isfinite(values) & jnp.all(jnp.isfinite(gradients), axis=1)
     norms = jnp.sqrt(jnp.where(finite, squares, jnp.nan))
     bound = limit * jnp.nanmedian(norms)
     limited = finite & (norms > bound)
     factor = jnp.where(finite, jnp.where(limited, bound / norms, 1.0), 0.0) / jnp.maximum(jnp.sum(finite), 1)
-
-    def scaled(g: jax.Array) -> jax.Array:
-        shape = (len(values), *[1] * (g.ndim - 1))
-        return jnp.where(finite.reshape(shape), g, 0.0) * factor.reshape(shape).astype(g.dtype)
-
-    return jax.tree.map(scaled, gradients), Counts(values, finite, limited)
+    sound = jnp.where(finite[:, None], gradients, 0.0)
+    return factor.astype(gradients.dtype) @ sound, Counts(values, finite, limited)
 
 
 def descend(
@@ -163,11 +153,12 @@ def descend(
     pending: list[tuple[tuple[str, ...], Counts]] = []
     left_out: Counter[str] = Counter()
     compiled: set[int] = set()
+    buffers = BatchBuffer(), BatchBuffer()  # one is read while the other one is filled
     for i in range(1, settings.steps + 1):
         place = int(rng.choice(len(train), p=shares))
         bucket = train[place]
         rows = rng.choice(len(bucket), min(settings.batch_size, len(bucket)), replace=False)
-        content, reference = jax.tree.map(lambda x, r=rows: x[r], (bucket.content, bucket.reference))
+        content, reference = buffers[i % 2].filled((bucket.content, bucket.reference), rows)
         progress = np.float64(i / settings.steps)
         params, state, counts = advance(params, state, content, reference, progress, bucket.max_occupied)
         pending.append((tuple(bucket.names[r] for r in rows), counts))
@@ -204,32 +195,29 @@ def _advance(model: Trainable, loss: Loss, settings: Descent) -> Callable[..., A
     optimiser = _optimiser(settings)
 
     def advance(params: Any, state: Any, content: Any, reference: Any, progress: Any, max_occupied: int) -> Any:
-        outputs, pullback = jax.vjp(lambda p: _outputs(model, p, content), params)
-        values, gradients = loss_values(model, loss, outputs, (content, reference), progress, max_occupied)
-        gradients, counts = limited_gradients(values, gradients, settings.limit)
-        (gradient,) = pullback(gradients)
-        updates, after = optimiser.update(gradient, state, params)
-        moved = optax.apply_updates(params, updates)
-        sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient)]))
-        params, state = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (moved, after), (params, state))
-        return params, state, counts._replace(finite=counts.finite & sound)
+        def one(content: Any, reference: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+            """Forward and all the way back, while the layers of the molecule are in the cache."""
+            output, pullback = jax.vjp(lambda p: model.output(p, content), params)
+
+            def value(output: Any) -> jax.Array:
+                return loss(model.predicted(output, content, max_occupied), reference, progress)
+
+            result, slope = jax.value_and_grad(value)(output)
+            return result, jnp.sum(ravel_pytree(slope)[0] ** 2), ravel_pytree(pullback(slope)[0])[0]
+
+        gradient, counts = limited_gradient(*over_molecules(one, content, reference), settings.limit)
+        updates, state = optimiser.update(ravel_pytree(params)[1](gradient), state, params)
+        return optax.apply_updates(params, updates), state, counts
 
     return jax.jit(advance, static_argnums=5)
 
 
-def _outputs(model: Trainable, params: Any, content: Any) -> Any:
-    """Of a batch. Layers are computed again for the gradient: they take longer to store and read than to compute."""
-    return over_molecules(jax.checkpoint(lambda c: model.output(params, c)), content)
-
-
 def _check(model: Trainable, loss: Loss) -> Callable[..., Any]:
     def check(params: Any, content: Any, reference: Any, max_occupied: int) -> jax.Array:
-        outputs = _outputs(model, params, content)
+        def one(content: Any, reference: Any) -> jax.Array:
+            return loss(model.predicted(model.output(params, content), content, max_occupied), reference, 1.0)
 
-        def one(output: Any, content: Any, reference: Any) -> jax.Array:
-            return loss(model.predicted(output, content, max_occupied), reference, 1.0)
-
-        return over_molecules(one, outputs, content, reference)
+        return over_molecules(one, content, reference)
 
     return jax.jit(check, static_argnums=3)
 
