@@ -38,6 +38,7 @@ ROWS: dict[str, tuple[int, list[str]]] = {
     "seed-2": (700, ["--training.descent.seed", "200"]),
     "sto-3g": (700, STO_3G),
     "bare": (700, [*ONE, *BARE]),
+    "unguarded": (700, [*SHORT, *BARE, "--training.descent.limit", "1e9", "--training.descent.tolerated", "0.99"]),
     "100": (100, ONE),
     "200": (200, ONE),
     "400": (400, ONE),

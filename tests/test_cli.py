@@ -11,7 +11,9 @@ import pytest
 
 from vpotjax.cli import main
 from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset, write_dataset
+from vpotjax.io.model import load_model
 from vpotjax.io.predictions import read_predictions
+from vpotjax.train.pipeline import evaluate
 
 NETWORK = ["training.network:gated", "--training.network.gated", "4", "--training.network.hidden", "8"]
 WATER = "3\nwater\nO 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
@@ -144,6 +146,19 @@ def test_molecules_that_the_model_does_not_know_are_left_out_where_that_is_wante
     assert main([*command, "--skip", "--out", str(tmp_path / "none.csv")]) == 2
     assert "holds no molecule that the model knows" in capsys.readouterr().err
     assert not (tmp_path / "none.csv").exists()
+
+
+def test_a_run_and_its_predictions_say_the_errors_of_validation_molecules(folder, capsys):
+    """They are those that an evaluation of these molecules finds."""
+    with (folder / "run" / "validation_errors.csv").open() as file:
+        (kept,) = csv.DictReader(file)
+    data = read_dataset(folder / "tiny.h5")
+    *_, found = evaluate(load_model(folder / "run"), data, "validation", data.attributes)
+    for name in ("mo_energies", "homo_lumo_gap", "dipole", "polarizability"):
+        np.testing.assert_allclose(float(kept[name]), found[name], rtol=1e-6)
+    assert main(["predict", str(folder / "water.xyz"), "--run", str(folder / "run")]) == 0
+    text = capsys.readouterr().out
+    assert f"gap {found['homo_lumo_gap']:.2g} eV, μ {found['dipole']:.2g} e·bohr per atom" in text
 
 
 def test_evaluate_prints_the_table(folder, capsys):

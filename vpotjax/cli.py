@@ -255,6 +255,7 @@ def _predict(command: Predict) -> None:
     from vpotjax.io.model import load_model
     from vpotjax.molecule import iterate_molecules
     from vpotjax.train.predict import predictions
+    from vpotjax.train.report import expected_text
 
     model, console = load_model(command.run), Console()
 
@@ -266,6 +267,8 @@ def _predict(command: Predict) -> None:
         _write_predictions(command, predicted, console)
     else:
         _print_predictions(command, predicted, model, console)
+    if expected := expected_text(command.run):
+        console.print(expected, highlight=False, markup=False, soft_wrap=True)
 
 
 def _require_some(count: int, file: Path) -> None:

@@ -24,7 +24,7 @@ from vpotjax.operators.representation import Representation
 from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
 from vpotjax.train.loop import Descent
-from vpotjax.train.report import error_rows, idle_text, parity_plots, spread_text
+from vpotjax.train.report import VALIDATION_ERRORS, error_rows, idle_text, parity_plots, spread_text
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
 CORRECTION = 0.03  # hartree
@@ -143,11 +143,14 @@ class Outcome(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Models, rows of metrics, and evaluations of the test molecules by name of the model; the ensemble's is last."""
+    """Models, rows of metrics, evaluations of the test molecules by name of the model, of which the ensemble's is last,
+    and that of the ensemble on the validation molecules.
+    """
 
     model: Ensemble
     history: list[dict[str, Any]]
     evaluations: dict[str, Evaluation]
+    validation: Evaluation
 
 
 def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter: Reporter) -> Outcome:
@@ -179,6 +182,7 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     rows = error_rows(trained.evaluations)
     write_metrics(run, "training.csv", trained.history)
     write_metrics(run, "test_errors.csv", rows)
+    write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
     parity_plots(run, trained.evaluations)
     return Outcome(trained.model, rows, sorted(run.iterdir()))
 
@@ -242,7 +246,7 @@ def trained_model(
         reporter.say(spread_text(held_out))
     if idle := idle_text(fitted.history):
         reporter.say(idle)
-    return Trained(fitted.model, fitted.history, evaluations)
+    return Trained(fitted.model, fitted.history, evaluations, held_out)
 
 
 def basis_of_matrices(sample: Sample) -> str | None:

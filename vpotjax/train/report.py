@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ from vpotjax.units import EBOHR_TO_DEBYE, HARTREE_TO_EV
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
+
+
+VALIDATION_ERRORS = "validation_errors.csv"
+"""File of a run."""
 
 
 def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | str]]:
@@ -45,6 +50,24 @@ def spread_text(evaluation: Evaluation) -> str:
         error, own = (np.sqrt(np.mean(x**2)) for x in (evaluation.norms[name], spread))
         ratios.append(f"{OBSERVABLES[name].symbol} " + (f"{error / own:.1f}" if own else "without spread"))
     return f"Errors of validation molecules in multiples of the spread of the networks: {', '.join(ratios)}"
+
+
+def expected_text(run: Path) -> str | None:
+    """Errors of the validation molecules of a run, in one line; None where it does not say."""
+    file = run / VALIDATION_ERRORS
+    if not file.is_file():
+        return None
+    with file.open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    errors = [
+        f"{o.symbol} {float(row[name]):.2g} {o.unit}{'' if o.mean_absolute else ' per atom'}"
+        for name, o in OBSERVABLES.items()
+        if row.get(name)
+    ]
+    return (
+        f"Mean errors of the model's validation molecules: {', '.join(errors)}. What follows ± is the spread of its "
+        "networks, to which their common errors are added."
+    )
 
 
 def idle_text(history: Sequence[Mapping[str, Any]]) -> str | None:
