@@ -205,7 +205,8 @@ def _advance(model: Trainable, loss: Loss, settings: Descent) -> Callable[..., A
             result, slope = jax.value_and_grad(value)(output)
             return result, jnp.sum(ravel_pytree(slope)[0] ** 2), ravel_pytree(pullback(slope)[0])[0]
 
-        gradient, counts = limited_gradient(*over_molecules(one, content, reference), settings.limit)
+        values, squares, gradients = over_molecules(one, content, reference)
+        gradient, counts = limited_gradient(values, squares, gradients, settings.limit)
         updates, state = optimiser.update(ravel_pytree(params)[1](gradient), state, params)
         return optax.apply_updates(params, updates), state, counts
 
