@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from vpotjax.electronic.observables import Reference
 from vpotjax.molecule import Molecule
-from vpotjax.train.evaluate import Evaluation
+from vpotjax.train.evaluate import Evaluation, _spread_norm
 from vpotjax.train.predict import MoleculePrediction
 from vpotjax.train.report import idle_text, prediction_text, spread_text
 from vpotjax.units import HARTREE_TO_EV
@@ -69,3 +70,11 @@ def test_networks_that_stay_where_they_started_are_told():
     rows = [{"network": n, "step": s, "validation_loss": x} for n, own in losses.items() for s, x in enumerate(own)]
     assert (idle_text(rows) or "").startswith("1 of 2 networks did not lower the validation loss")
     assert idle_text(rows[3:]) is None
+
+
+@pytest.mark.parametrize(("name", "expected"), [("mo_energies", np.hypot(0.01, 0.02)), ("occupied", 0.01)])
+def test_spreads_are_of_what_is_compared(name, expected):
+    """Not of the level that labels lack, nor of padding."""
+    wanted = Reference({"mo_energies": np.array([-0.5, 0.1, 0.0, 0.0])}, np.array([True, True, False, False]), 2, 2)
+    found = _spread_norm(name, np.array([-0.4, 0.2, 0.3, np.inf]), np.array([0.01, 0.02, 5.0, 0.0]), wanted)
+    np.testing.assert_allclose(found, HARTREE_TO_EV * expected / 2, rtol=1e-12)

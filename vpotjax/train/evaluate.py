@@ -25,7 +25,7 @@ class Evaluation(NamedTuple):
         names: of the molecules.
         summary: errors by observable.
         norms: ‖Δ‖/natm of each molecule by observable, in the unit of the table.
-        spreads: ‖standard deviation over the ensemble‖/natm, likewise; empty for a single model.
+        spreads: ‖standard deviation over the ensemble‖/natm, likewise, of what is compared; empty for a single model.
         pairs: predicted and reference values of all that is compared, by observable, atomic units.
     """
 
@@ -100,8 +100,8 @@ def _evaluation(
             errors[name].append(jax.tree.map(np.asarray, wanted))
             pairs[name].append(_compared(name, values[name], bucket.reference))
         for name, x in spread.items():
-            size = np.sqrt(np.sum(np.asarray(x).reshape(len(bucket), -1) ** 2, axis=1)) / bucket.reference.natm
-            spreads.setdefault(name, []).append(OBSERVABLES[name].factor * size)
+            own = jax.vmap(functools.partial(_spread_norm, name))(values[name], x, bucket.reference)
+            spreads.setdefault(name, []).append(np.asarray(own))
     return Evaluation(
         names=tuple(name for b in buckets for name in b.names),
         summary={name: error_summary(e) for name, e in errors.items()},
@@ -109,6 +109,15 @@ def _evaluation(
         spreads={name: np.concatenate(parts) for name, parts in spreads.items()},
         pairs={n: (np.concatenate([a for a, _ in p]), np.concatenate([b for _, b in p])) for n, p in pairs.items()},
     )
+
+
+def _spread_norm(name: str, value: Array, spread: Array, reference: Reference) -> jax.Array:
+    """‖spread‖/natm over the elements that are compared, as of the error."""
+    observable = OBSERVABLES[name]
+    here, there = (
+        observable.difference(v, reference.values[observable.label], reference) for v in (value, value + spread)
+    )
+    return observable.factor * jnp.linalg.norm(jnp.ravel(there - here)) / reference.natm
 
 
 def _compared(name: str, values: Any, reference: Reference) -> tuple[np.ndarray, np.ndarray]:
