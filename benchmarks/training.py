@@ -34,7 +34,7 @@ from benchmarks.labels import SHARED, frames
 from benchmarks.runs import SINGLE_THREAD
 
 ROOT = Path(__file__).parents[1]
-BATCH, REPORTS, INTERVAL, TURNS = 32, 5, 5, 3
+BATCH, REPORTS, INTERVAL, TURNS = 32, 5, 20, 3
 MEMORY = ROOT / "runs" / "memory"
 Report = Callable[[dict[str, Any]], None]
 
