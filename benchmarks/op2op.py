@@ -96,7 +96,7 @@ def run(name: str, network: str, target: str, steps: int) -> dict[str, Any]:
         part: [samples[i] for i in order[edges[k] : edges[k + 1]]]
         for k, part in enumerate(("train", "validation", "test"))
     }
-    buckets = split_buckets(parts, settings, labels_for(chosen, settings, basis, basis), 1)
+    buckets = split_buckets(parts, settings, labels_for(chosen, settings, basis, basis, parts["train"][0]), 1)
     train, validation, (test,) = buckets["train"], buckets["validation"], buckets["test"]
     closed = linear_fit(train, validation, settings, whitened(train, settings), lambda b: b.reference.values[target])
     print(f"# prepared {time.perf_counter() - start:.0f} s, residual {float(closed.scale):.2e}", flush=True)

@@ -39,7 +39,8 @@ def once() -> None:
     species = tuple(sorted({int(z) for part in parts.values() for s in part for z in s.molecule.numbers}))
     training = Training(Gated(8, (32,)), basis="6-31g", power_order=2, power_kinds=("metric", "lowdin"), buckets=1)
     settings = training.settings(species, "sto-3g")
-    buckets = split_buckets(parts, settings, labels_for(training, settings, "sto-3g", "def2-tzvp"), 1)
+    labels = labels_for(training, settings, "sto-3g", "def2-tzvp", parts["train"][0])
+    buckets = split_buckets(parts, settings, labels, 1)
     train, validation = buckets["train"], buckets["validation"]
     start = linear_fit(train, validation, settings, whitened(train, settings), aligned_matrices)
     (bucket,) = prepared(train, start)
