@@ -16,6 +16,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -72,7 +73,8 @@ def join(first: str, more: str, xyz: str, out: str) -> None:
     for name in ("xc", "small_basis", "effective_basis", "large_basis", "grid_level", "temperature"):
         if ours.attribute(name) != others.attribute(name):
             raise SystemExit(f"{name} differs")
-    names = [atoms.info["name"] for atoms in read(xyz, ":")]
+    frames: Any = read(xyz, ":")
+    names = [atoms.info["name"] for atoms in frames]
     added = [dataclasses.replace(s, name=name, split="train") for name, s in zip(names, others.samples, strict=True)]
     write_dataset(Path(out), Dataset([*ours.samples, *added], ours.attributes))
 

@@ -136,7 +136,7 @@ def make(name: str) -> None:
     for i, molecule in enumerate(structures(name).molecules):
         if i in before or (folder / f"{i}.npz").exists():
             continue
-        labels = reference_labels(
+        labels: dict[str, Any] = reference_labels(
             molecule, level.basis, level.xc, level.density_fit, level.grid_level, matrices=level.matrices
         )
         unfinished = folder / f"{i}.unfinished"

@@ -45,7 +45,8 @@ def run_case(natm: int, channels: int, precision: str) -> dict[str, Any]:
     layer = ProductLayer(layout, 4, 32, precision)
     params = layer.init(jax.random.key(0), state, factor, elements)
     forward = jax.jit(layer.apply)
-    loss = jax.jit(jax.grad(lambda p, s, f: jnp.sum(layer.apply(p, s, f, elements) ** 2), argnums=(0, 1, 2)))
+    apply: Any = layer.apply
+    loss = jax.jit(jax.grad(lambda p, s, f: jnp.sum(apply(p, s, f, elements) ** 2), argnums=(0, 1, 2)))
     flat = jnp.asarray(rng.standard_normal((2, channels, size, size)), precision)
     large = jnp.asarray(rng.standard_normal((PEAK_SIZE, PEAK_SIZE)), precision)
     product = jax.jit(jnp.matmul)

@@ -77,9 +77,9 @@ def species_of(molecules: Sequence[Molecule]) -> tuple[int, ...]:
 
 def soap(molecules: Sequence[Molecule], target: str) -> Sums:
     """The equivariant power spectrum, summed over atoms of each element, which are the kinds here."""
-    from featomic import SphericalExpansion
-    from featomic.clebsch_gordan import EquivariantPowerSpectrum
-    from metatensor import Labels
+    from featomic import SphericalExpansion  # pyright: ignore[reportMissingImports]
+    from featomic.clebsch_gordan import EquivariantPowerSpectrum  # pyright: ignore[reportMissingImports]
+    from metatensor import Labels  # pyright: ignore[reportMissingImports]
 
     lam = PROPERTIES[target][0].lam
     species = list(species_of(molecules))

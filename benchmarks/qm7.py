@@ -144,7 +144,7 @@ def _molecules(name: str, evaluation: Evaluation, natm: dict[str, int]) -> list[
     lines += ["|---|---|---|---|---|---|"]
     predicted, wanted = (x * HARTREE_TO_EV for x in evaluation.pairs["homo_lumo_gap"])
 
-    def cell(value: float, key: str, i: int, digits: int, factor: float = 1.0) -> str:
+    def cell(value: Any, key: str, i: int, digits: int, factor: float = 1.0) -> str:
         spread = evaluation.spreads.get(key)
         return f"{value:.{digits}f}" + ("" if spread is None else f" ({factor * spread[i]:.{digits}f})")
 
@@ -155,8 +155,8 @@ def _molecules(name: str, evaluation: Evaluation, natm: dict[str, int]) -> list[
     for key in (*SHOWN, "homo_lumo_gap"):
         if key in evaluation.spreads:
             errors, spreads = evaluation.norms[key], evaluation.spreads[key]
-            ranks = [np.argsort(np.argsort(x)) for x in (errors, spreads)]
-            lines.append(f"Rank correlation of error and spread, {key}: {np.corrcoef(*ranks)[0, 1]:.2f}")
+            one, other = (np.argsort(np.argsort(x)) for x in (errors, spreads))
+            lines.append(f"Rank correlation of error and spread, {key}: {np.corrcoef(one, other)[0, 1]:.2f}")
     return lines
 
 

@@ -61,6 +61,7 @@ def once() -> None:
 
     batch = jax.tree.map(jnp.asarray, settings.batch([s.molecule for s in parts["train"]]))
     chain = jax.jit(jax.vmap(lambda molecule: start(molecule).observable("homo_lumo_gap")))
+    value = gaps = np.asarray(np.nan)
     for _ in range(COUNT):
         value, params = step(params)
         gaps = jax.block_until_ready(chain(batch))
