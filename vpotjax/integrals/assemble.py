@@ -86,7 +86,8 @@ def joint_matrices(
         return ()
     components = tuple(component for operator in operators for component in operator.components)
     integrand = functools.partial(separable.integrals, components)
-    matrices = symmetric_matrices(integrand, basis, positions, pairs, operators[0].exchange)
+    (exchange,) = {operator.exchange for operator in operators}
+    matrices = symmetric_matrices(integrand, basis, positions, pairs, exchange)
     ends = itertools.accumulate(len(operator.components) for operator in operators)
     own = [matrices[end - len(operator.components) : end] for operator, end in zip(operators, ends, strict=True)]
     return tuple(m if o.layout is None else m[np.array(o.layout)] for o, m in zip(operators, own, strict=True))

@@ -60,7 +60,7 @@ def expected_text(run: Path) -> str | None:
     with file.open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     errors = [
-        f"{o.symbol} {float(row[name]):.2g} {o.unit}{'' if o.mean_absolute else ' per atom'}"
+        " ".join(filter(None, (o.symbol, f"{float(row[name]):.2g}", o.unit, "" if o.mean_absolute else "per atom")))
         for name, o in OBSERVABLES.items()
         if row.get(name)
     ]
