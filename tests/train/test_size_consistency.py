@@ -1,5 +1,7 @@
 """A closed-form model of small molecules on long ones: gaps of alkanes converge with length, they do not collapse."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import vpotjax as vp
@@ -9,7 +11,7 @@ from vpotjax.nn import Linear
 from vpotjax.train.fit import aligned_matrices, linear_fit, whitened
 from vpotjax.train.pipeline import Training, labels_for
 from vpotjax.train.predict import predictions
-from vpotjax.train.samples import prepared_buckets
+from vpotjax.train.samples import Bucket, prepared_buckets, with_model
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 LENGTHS = (2, 4, 6, 8)
@@ -30,8 +32,8 @@ def alkane(count: int) -> vp.Molecule:
     return vp.Molecule(np.array(numbers + [1] * (2 * count + 2)), np.array(positions) * ANGSTROM_TO_BOHR)
 
 
-def fitted() -> MatrixModel:
-    """On methane, ethane and propane; butane chooses the regulariser."""
+def fitted() -> tuple[MatrixModel, list[Bucket]]:
+    """On methane, ethane and propane, with butane to choose the regulariser; and the first three."""
     training = Training(Linear(), members=1, orbital_basis="sto-3g", basis="6-31g", power_order=2)
     settings = training.settings((1, 6), "sto-3g")
     parts = []
@@ -40,12 +42,22 @@ def fitted() -> MatrixModel:
         labels = labels_for(training, settings, "sto-3g", "def2-tzvp", samples[0])
         parts.append([b for _, b in prepared_buckets(samples, settings, labels, 1)])
     whitening = whitened(parts[0], settings)
-    return linear_fit(parts[0], parts[1], settings, whitening, aligned_matrices)
+    return linear_fit(parts[0], parts[1], settings, whitening, aligned_matrices), parts[0]
+
+
+def test_a_network_corrects_the_linear_map_that_predicts():
+    """Large weights cancel, so that features rounded to single precision would move F by 1e-5 hartree."""
+    model, (bucket,) = fitted()
+    molecule = dataset_of(train=(bucket.names[0], 1)).samples[0].molecule
+    one = jax.tree.map(lambda x: jnp.asarray(x[0]), model.settings.batch([molecule]))
+    predicted = jax.jit(lambda own: model(own).matrix)(one)
+    trained = with_model(bucket, model).content.linear[0][: len(predicted), : len(predicted)]
+    np.testing.assert_allclose(trained, predicted, atol=1e-9)
 
 
 def test_gaps_of_alkanes_converge_with_length():
     chains = [(str(n), alkane(n)) for n in LENGTHS]
-    found = predictions(Ensemble.of([fitted()]), chains, ["homo_lumo_gap", "polarizability"])
+    found = predictions(Ensemble.of([fitted()[0]]), chains, ["homo_lumo_gap", "polarizability"])
     values = {int(p.name): p.values for p in found}
     gaps = np.array([float(values[n]["homo_lumo_gap"]) for n in LENGTHS])
     changes = -np.diff(gaps)

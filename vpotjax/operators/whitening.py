@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,9 +92,7 @@ def _norm(x: Array) -> jax.Array:
     return jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1.0)), 0.0)
 
 
-def fitted_whitening(
-    batches: Iterable[PairFeatures], species: int, matrices: int, noise: float = 1e-2, dtype: Any = None
-) -> Whitening:
+def fitted_whitening(batches: Iterable[PairFeatures], species: int, matrices: int, noise: float = 1e-2) -> Whitening:
     """The whitening of training molecules.
 
     Channels are divided by their root mean square; those that symmetry makes zero for a kind of pair (such as the
@@ -107,11 +105,10 @@ def fitted_whitening(
         species: number of elements.
         matrices: how many matrices the channels come from.
         noise: relative second moment below which a direction counts as noise.
-        dtype: in which the features were computed, which decides what is rounding; default: as they are stored.
     """
-    sums, sizes, even, stored = _sums(batches, species, matrices)
+    sums, sizes, even, dtype = _sums(batches, species, matrices)
     largest, mixed, count = Sizes(sizes), mixing(species), kind_count(species)
-    tolerated = rounding(np.dtype(dtype or stored))
+    tolerated = rounding(dtype)
     means, transforms, grams = {}, {}, {}
     for irrep, own_even in even.items():
         channels = next(len(own.total) for (i, _), own in sums.items() if i == irrep)

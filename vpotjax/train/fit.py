@@ -65,8 +65,7 @@ class Fitted(NamedTuple):
 
 def whitened(train: Sequence[Bucket], settings: MatrixSettings, noise: float = 1e-2) -> Whitening:
     """The whitening of training molecules with `Geometry` content, and the range that they span."""
-    dtype = train[0].content.space.positions.dtype
-    return fitted_whitening(_Features(train), len(settings.species), settings.representation.matrix_count, noise, dtype)
+    return fitted_whitening(_Features(train), len(settings.species), settings.representation.matrix_count, noise)
 
 
 class _Features:

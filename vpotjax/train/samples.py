@@ -77,7 +77,8 @@ def prepared_buckets(
 ) -> list[tuple[np.ndarray, Bucket]]:
     """Geometry and labels of samples in at most `count` buckets, each with the places of its samples; smallest first.
 
-    Features are kept in the precision of the network, in files of `folder` where there is one.
+    Features keep the precision of the positions, for the linear map's weights on them cancel; in files of `folder`
+    where there is one.
 
     Raises:
         InputError: labels are absent, or do not fit the geometry or each other.
@@ -103,14 +104,7 @@ def prepared_buckets(
 
 
 def _geometries(settings: MatrixSettings, batch: Any) -> Geometry:
-    def one(molecule: Any) -> Geometry:
-        geometry = settings.geometry(molecule)
-        features = geometry.features
-        values = {irrep: x.astype(settings.precision) for irrep, x in features.values.items()}
-        operators = None if features.operators is None else features.operators.astype(settings.precision)
-        return dataclasses.replace(geometry, features=dataclasses.replace(features, values=values, operators=operators))
-
-    return over_molecules(one, batch)
+    return over_molecules(settings.geometry, batch)
 
 
 @jax.jit
