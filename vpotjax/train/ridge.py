@@ -10,9 +10,6 @@ import numpy as np
 REGULARISERS = tuple(10.0**k for k in range(-14, 1))
 """λ of the penalty λ ‖X‖² ‖W‖²."""
 FOLDS = 5
-AS_GOOD = 0.01
-"""Held-out squared errors that differ by less say nothing. For maps that are computed in single precision: the weights
-of the smallest regularisers cancel, and what that rounds no network learns."""
 
 
 class RidgeFit(NamedTuple):
@@ -132,7 +129,7 @@ class Moments(NamedTuple):
 
 
 def joint_ridge(sets: Sequence[Sequence[Moments]]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Weights of several fits that share one regulariser, the largest that is as good as any on rows they do not see.
+    """Weights of several fits that share one regulariser, the best one on rows that they do not see.
 
     These are the folds of the rows, each predicted by a fit to the others, and rows that no fit sees. A few validation
     molecules alone would choose by chance among fits that extrapolate, since theirs is a curve that is flat over ten
@@ -159,7 +156,7 @@ def joint_ridge(sets: Sequence[Sequence[Moments]]) -> tuple[list[np.ndarray], np
         for held_out, weights in pairs:
             errors += [held_out.error(w) for w in weights]
             count += held_out.rows * len(held_out.square)
-    best = int(np.flatnonzero(errors <= (1 + AS_GOOD) * errors.min())[-1])
+    best = int(errors.argmin())
     return [weights[best] for weights in candidates], np.array([errors[best], count])
 
 
