@@ -257,7 +257,7 @@ def _predict(command: Predict) -> None:
     from vpotjax.train.predict import predictions
     from vpotjax.train.report import expected_text
 
-    model, console = load_model(command.run), Console()
+    model, expected, console = load_model(command.run), expected_text(command.run), Console()
 
     def tell(text: str) -> None:
         console.print(f"left out: {text}", highlight=False, markup=False, soft_wrap=True)
@@ -267,7 +267,7 @@ def _predict(command: Predict) -> None:
         _write_predictions(command, predicted, console)
     else:
         _print_predictions(command, predicted, model, console)
-    if expected := expected_text(command.run):
+    if expected:
         console.print(expected, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from vpotjax._checks import InputError
 from vpotjax.electronic.observables import Reference
 from vpotjax.molecule import Molecule
 from vpotjax.train.evaluate import Evaluation, _spread_norm
 from vpotjax.train.predict import MoleculePrediction
-from vpotjax.train.report import idle_text, prediction_text, spread_text
+from vpotjax.train.report import VALIDATION_ERRORS, expected_text, idle_text, prediction_text, spread_text
 from vpotjax.units import HARTREE_TO_EV
 
 PAIR = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.8]])
@@ -78,3 +79,11 @@ def test_spreads_are_of_what_is_compared(name, expected):
     wanted = Reference({"mo_energies": np.array([-0.5, 0.1, 0.0, 0.0])}, np.array([True, True, False, False]), 2, 2)
     found = _spread_norm(name, np.array([-0.4, 0.2, 0.3, np.inf]), np.array([0.01, 0.02, 5.0, 0.0]), wanted)
     np.testing.assert_allclose(found, HARTREE_TO_EV * expected / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("content", ["", "model,dipole\n", "model,dipole\ntrained,large\n", "model,dipole\na,1\nb,2\n"])
+def test_errors_of_a_run_that_cannot_be_read_are_one_line(tmp_path, content):
+    assert expected_text(tmp_path) is None
+    (tmp_path / VALIDATION_ERRORS).write_text(content)
+    with pytest.raises(InputError, match=r"is damaged .*; delete it, or train again"):
+        expected_text(tmp_path)

@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
 from vpotjax.losses import Loss
-from vpotjax.train.arrays import BatchBuffer, in_chunks, over_molecules, return_memory
+from vpotjax.train.arrays import CHUNK, BatchBuffer, in_chunks, over_molecules, return_memory
 from vpotjax.train.samples import Bucket
 
 NAMED = 5  # molecules in a message
@@ -225,9 +225,12 @@ def _check(model: Trainable, loss: Loss) -> Callable[..., Any]:
 
 def _validation(check: Callable[..., Any], params: Any, buckets: Sequence[Bucket]) -> tuple[int, float]:
     """How many molecules have no finite loss, and the mean of the others: compared in this order."""
-    values = np.concatenate(
-        [in_chunks(lambda x, n=b.max_occupied: check(params, *x, n), (b.content, b.reference)) for b in buckets]
-    )
+
+    def losses(bucket: Bucket) -> np.ndarray:
+        arrays, size = (bucket.content, bucket.reference), min(len(bucket), CHUNK)  # always the same molecules
+        return in_chunks(lambda x: check(params, *x, bucket.max_occupied), arrays, size)
+
+    values = np.concatenate([losses(b) for b in buckets])
     finite = np.isfinite(values)
     return int(np.sum(~finite)), float(values[finite].mean()) if finite.any() else float("inf")
 

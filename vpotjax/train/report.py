@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vpotjax._checks import InputError
 from vpotjax.electronic.observables import DERIVED, OBSERVABLES
 from vpotjax.train.evaluate import Evaluation
 from vpotjax.train.predict import MoleculePrediction
@@ -24,7 +25,7 @@ VALIDATION_ERRORS = "validation_errors.csv"
 
 
 def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | str]]:
-    """One row per model: each error in its unit of the table, and its fraction of that of the first model.
+    """One row per model: each error in its unit of the table, and of several its fraction of that of the first.
 
     The error is the customary one, see `ErrorSummary.customary`; "_rms" is the root mean square of ‖Δ‖/natm, "_spread"
     the mean of the ensemble's ‖standard deviation‖/natm.
@@ -36,7 +37,8 @@ def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | 
         for name, summary in evaluation.summary.items():
             own = summary.customary(OBSERVABLES[name])
             row[name] = own
-            row[f"{name}_fraction"] = own / (first[name].customary(OBSERVABLES[name]) or float("nan"))
+            if len(evaluations) > 1:
+                row[f"{name}_fraction"] = own / (first[name].customary(OBSERVABLES[name]) or float("nan"))
             row[f"{name}_rms"] = summary.rms_norm
             row[f"{name}_spread"] = float(np.mean(evaluation.spreads.get(name, np.array([np.nan]))))
         rows.append(row)
@@ -53,17 +55,25 @@ def spread_text(evaluation: Evaluation) -> str:
 
 
 def expected_text(run: Path) -> str | None:
-    """Errors of the validation molecules of a run, in one line; None where it does not say."""
+    """Errors of the validation molecules of a run, in one line; None where it does not say.
+
+    Raises:
+        InputError: the file of them is not what a training writes.
+    """
     file = run / VALIDATION_ERRORS
     if not file.is_file():
         return None
-    with file.open(newline="") as stream:
-        (row,) = csv.DictReader(stream)
-    errors = [
-        " ".join(filter(None, (o.symbol, f"{float(row[name]):.2g}", o.unit, "" if o.mean_absolute else "per atom")))
-        for name, o in OBSERVABLES.items()
-        if row.get(name)
-    ]
+    try:
+        with file.open(newline="") as stream:
+            (row,) = csv.DictReader(stream)
+        values = {name: float(row[name]) for name in OBSERVABLES if row.get(name)}
+    except ValueError as error:
+        raise InputError(f"{str(file)!r} is damaged ({error}); delete it, or train again.") from None
+    errors = []
+    for name, value in values.items():
+        observable = OBSERVABLES[name]
+        per_atom = "" if observable.mean_absolute else "per atom"
+        errors.append(" ".join(filter(None, (observable.symbol, f"{value:.2g}", observable.unit, per_atom))))
     return (
         f"Mean errors of the model's validation molecules: {', '.join(errors)}. What follows ± is the spread of its "
         "networks, to which their common errors are added."
@@ -101,7 +111,8 @@ def error_table(rows: list[dict[str, float | str]], title: str) -> Table:
         unit = f" ({observable.unit})" if observable.unit else ""
         table.add_column(observable.symbol + unit, justify="right")
     for row in rows:
-        cells = [f"{float(row[key]):.3g}  ({float(row[key + '_fraction']):.2f})" for key in names]
+        fractions = [f"  ({float(row[f'{key}_fraction']):.2f})" if f"{key}_fraction" in row else "" for key in names]
+        cells = [f"{float(row[key]):.3g}{fraction}" for key, fraction in zip(names, fractions, strict=True)]
         table.add_row(str(row["model"]), *cells)
     return table
 
