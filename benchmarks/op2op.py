@@ -21,7 +21,7 @@ import numpy as np
 import scipy.linalg
 
 from benchmarks.labels import SHARED, labelled
-from vpotjax.io.dataset import Sample
+from vpotjax.io.sample import Sample
 from vpotjax.molecule import Molecule
 from vpotjax.nn import Gated, Linear, MatrixPower
 from vpotjax.train.loop import Descent

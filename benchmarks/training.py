@@ -49,7 +49,7 @@ def seconds_of(train: Callable[[Report], Any]) -> float:
 def this_step(orbital_basis: str, raw: Sequence[Any]) -> float:
     """Seconds of a step of this package."""
     from benchmarks.qm7_data import LARGE, SMALL
-    from vpotjax.io.dataset import Sample
+    from vpotjax.io.sample import Sample
     from vpotjax.molecule import Molecule
     from vpotjax.train.loop import Descent
     from vpotjax.train.pipeline import Training, labels_for, split_buckets
@@ -183,7 +183,8 @@ def make_data(path: str) -> None:
     import jax
     from ase.data import atomic_numbers
 
-    from vpotjax.io.dataset import Dataset, Sample, write_dataset
+    from vpotjax.io.dataset import Dataset, write_dataset
+    from vpotjax.io.sample import Sample
     from vpotjax.molecule import Molecule
     from vpotjax.units import ANGSTROM_TO_BOHR
 

@@ -10,7 +10,7 @@ import vpotjax as vp
 from vpotjax.electronic.comparison import fock_with_levels
 from vpotjax.electronic.observables import Reference
 from vpotjax.interop.pyscf import to_pyscf
-from vpotjax.io.dataset import Sample
+from vpotjax.io.sample import Sample
 from vpotjax.metrics import error_summary, molecule_errors
 from vpotjax.models import MatrixSettings
 from vpotjax.operators.representation import Representation

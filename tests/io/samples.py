@@ -11,9 +11,10 @@ import pytest
 
 from tests.molecules import g2
 from vpotjax._checks import InputError
-from vpotjax.io.dataset import SPLITS, Dataset, Sample
+from vpotjax.io.dataset import Dataset
 from vpotjax.io.model import save_model
 from vpotjax.io.run import write_config
+from vpotjax.io.sample import SPLITS, Sample
 from vpotjax.models import Ensemble, MatrixModel, MatrixSettings, PropertyModel, PropertySettings
 from vpotjax.models.linear_map import LinearMap, weight_masks
 from vpotjax.molecule import Molecule

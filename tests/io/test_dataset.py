@@ -2,18 +2,20 @@
 
 import dataclasses
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
 
-from tests.io.samples import assert_equal, one_line, tiny_dataset
+from tests.io.samples import assert_equal, one_line, random_sample, tiny_dataset
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
 from vpotjax.batching import pad_batch
 from vpotjax.integrals.overlap import overlap
-from vpotjax.io.dataset import SPLITS, Dataset, Sample, embedded_dataset_path, read_dataset, write_dataset
+from vpotjax.io.dataset import Dataset, DatasetFile, DatasetWriter, embedded_dataset_path, read_dataset, write_dataset
+from vpotjax.io.sample import SPLITS, Sample
 from vpotjax.molecule import Molecule
 from vpotjax.reference.structures import bond_graph_labels
 
@@ -156,8 +158,6 @@ def test_bad_labels_are_not_written(tmp_path, tiny, case):
         ({"name": 3}, "name of a sample is 3; give text"),
         ({"name": "a\0b"}, "leave out NUL"),
         ({"name": "\ud800"}, "UTF-8 cannot encode"),
-        ({"labels": {}}, "other labels than 'water'"),
-        ({"molecule": Molecule(np.array([8, 8]), np.eye(3)[:2], spin=2)}, "spin 2; the format is for closed shells"),
     ],
 )
 def test_bad_samples_are_not_written(tmp_path, tiny, change, expected):
@@ -167,11 +167,107 @@ def test_bad_samples_are_not_written(tmp_path, tiny, change, expected):
     assert not list(tmp_path.iterdir())
 
 
-def test_axes_of_a_label_are_the_same_in_all_samples(tmp_path, tiny):
-    written = labelled(tiny, "small", "x", lambda s: np.zeros(2) if s.name == "H2" else np.zeros((2, 2)))
-    with pytest.raises(InputError, match="'x' of sample 'H2' has 1 axes, of 'water' 2"):
-        write_dataset(tmp_path / "tiny.h5", written)
+def test_a_label_has_one_dtype_and_any_number_of_axes(tmp_path, tiny):
+    values = {"water": np.eye(2), "H2": np.zeros(2), "H₃O⁺": np.zeros((2, 3, 3))}
+    written = labelled(tiny, "small", "x", lambda s: values[s.name])
+    write_dataset(tmp_path / "tiny.h5", written)
+    assert_equal(written, read_dataset(tmp_path / "tiny.h5"))
+    other = labelled(tiny, "small", "x", lambda s: values[s.name].astype("f4" if s.name == "H2" else "f8"))
+    with pytest.raises(InputError, match="'x' of sample 'H2' has dtype float32, of 'water' float64; give all the same"):
+        write_dataset(tmp_path / "other.h5", other)
+    assert not (tmp_path / "other.h5").exists()
+
+
+def test_labels_may_be_of_some_samples(tmp_path, tiny):
+    """Of none, of one of them, and a set of its own."""
+    water, hydronium, hydrogen = tiny.samples
+    fewer = dataclasses.replace(water, labels={})
+    more = {**hydrogen.labels, "ccsd": {"energy": -1.0}}
+    samples = [fewer, hydronium, dataclasses.replace(hydrogen, labels=more)]
+    write_dataset(tmp_path / "a.h5", Dataset(samples))
+    assert_equal(Dataset(samples), read_dataset(tmp_path / "a.h5"))
+
+
+def test_open_shells_and_unrestricted_labels(tmp_path):
+    """α and β have levels and Fock matrices of their own and one overlap."""
+    rng = np.random.default_rng(0)
+    fock = rng.standard_normal((2, 4, 4))
+    fock += np.swapaxes(fock, 1, 2)
+    labels = {"mo_energies": np.sort(rng.standard_normal((2, 4))), "fock": fock, "overlap": np.eye(4)}
+    triplet = Sample("O2", "train", Molecule(np.array([8, 8]), np.eye(3)[:2], spin=2), {"b": labels})
+    write_dataset(tmp_path / "a.h5", Dataset([triplet]))
+    assert_equal(Dataset([triplet]), read_dataset(tmp_path / "a.h5"))
+    for change, expected in {
+        "mo_energies": (labels["mo_energies"][0], r"'mo_energies' has shape \(4,\), expected \(2, 4\)"),
+        "fock": (fock + np.eye(4, k=1), "'fock' is not symmetric"),
+    }.items():
+        value, match = expected
+        bad = dataclasses.replace(triplet, labels={"b": labels | {change: value}})
+        with pytest.raises(InputError, match=match):
+            write_dataset(tmp_path / "b.h5", Dataset([bad]))
+    falling = dataclasses.replace(triplet, labels={"b": {"mo_energies": [[0.0, 1.0], [1.0, 0.0]]}})
+    with pytest.raises(InputError, match=r"falls from 1\.0 to 0\.0 at level 1"):
+        write_dataset(tmp_path / "b.h5", Dataset([falling]))
+
+
+def test_further_splits_and_methods(tmp_path, tiny):
+    splits = {"by size": ["test", "", "train"], "/": ["train"] * 3}
+    methods = {"small": {"xc": "b3lyp", "basis": {"H": [[0, [3.4, 0.2]]]}}, "none": {}}
+    write_dataset(tmp_path / "a.h5", Dataset(tiny.samples, {"xc": "pbe"}, splits, methods))
+    back = read_dataset(tmp_path / "a.h5")
+    assert (back.splits, back.methods) == (splits, methods)
+    chosen = back.split_by("by size")
+    assert [(s.name, s.split) for s in chosen.samples] == [("water", "test"), ("H2", "train")]
+    assert (chosen.attributes, chosen.methods) == (back.attributes, methods)
+    with pytest.raises(InputError, match=r"no splits 'age' \(it has: '/', 'by size'\); make it with"):
+        back.split_by("age")
+    for bad in (["train"], ["train", "test", "val"]):
+        with pytest.raises(InputError, match=f"split 'x' has {len(bad)} entries"):
+            write_dataset(tmp_path / "b.h5", Dataset(tiny.samples, {}, {"x": bad}))
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_samples_are_read_as_they_are_asked_for(tmp_path, tiny):
+    """Any places in any order, twice, and from the end; damage in one sample does not show in others."""
+    rng = np.random.default_rng(0)
+    samples = [random_sample(f"{i}", "train", tiny.samples[i % 3].molecule, rng) for i in range(600)]
+    write_dataset(tmp_path / "a.h5", Dataset(samples))
+    with DatasetFile(tmp_path / "a.h5") as file:
+        assert (len(file), file.names[7]) == (600, "7")
+        order = [599, 3, 3, 0, 4, 301]
+        assert_equal(Dataset([samples[i] for i in order]), Dataset(file[order]))
+        assert_equal(Dataset(samples[::50]), Dataset(file[::50]))
+        assert_equal(Dataset([samples[-2]]), Dataset([file[-2]]))
+        assert_equal(Dataset(samples), Dataset(list(file)))
+        with pytest.raises(IndexError):
+            file[600]
+    with h5py.File(tmp_path / "a.h5", "r+") as raw:
+        values = raw["labels/small/fock/values"]
+        values[-1] = np.nan
+    with DatasetFile(tmp_path / "a.h5") as file:
+        assert_equal(Dataset(samples[:300]), Dataset(file[:300]))
+        with pytest.raises(InputError, match=r"a\.h5': sample '599', labels 'small': 'fock' is nan"):
+            file[599]
+
+
+def test_a_writer_that_is_stopped_leaves_nothing(tmp_path, tiny):
+    def stopped():
+        with DatasetWriter(tmp_path / "a.h5") as writer:
+            writer.append(tiny.samples[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="no samples"), DatasetWriter(tmp_path / "a.h5"):
+        pass
+    with DatasetWriter(tmp_path / "a.h5") as writer:
+        writer.append(tiny.samples[0])
+        with pytest.raises(InputError, match="'val'"):
+            writer.append(dataclasses.replace(tiny.samples[1], split="val"))
+        with pytest.raises(InputError, match="exists"):
+            DatasetWriter(tmp_path / "a.h5.unfinished")
+    assert_equal(Dataset(tiny.samples[:1]), read_dataset(tmp_path / "a.h5"))
 
 
 @pytest.mark.parametrize(

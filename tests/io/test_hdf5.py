@@ -15,7 +15,7 @@ def tiny():
 
 
 @pytest.mark.parametrize(
-    ("attribute", "value"), [("version", 3), ("version", 0), ("format", "another"), ("format", None)]
+    ("attribute", "value"), [("version", 4), ("version", 0), ("format", "another"), ("format", None)]
 )
 def test_other_versions_and_formats_are_refused(tmp_path, tiny, attribute, value):
     write_dataset(tmp_path / "tiny.h5", tiny)
@@ -24,7 +24,7 @@ def test_other_versions_and_formats_are_refused(tmp_path, tiny, attribute, value
             del file.attrs[attribute]
         else:
             file.attrs[attribute] = value
-    expected = r"tiny\.h5': format is .*, expected 'vpotjax-dataset' version 1 or 2; make it again"
+    expected = r"tiny\.h5': format is .*, expected 'vpotjax-dataset' version 1, 2 or 3; make it again"
     with pytest.raises(InputError, match=expected):
         read_dataset(tmp_path / "tiny.h5")
 
@@ -62,9 +62,19 @@ DAMAGES = {
     "an array among labels": (lambda f: replace_new(f, "labels/x", [1.0]), "'/labels' holds 'x', which is not a group"),
     "no values": (lambda f: f.pop(f"{FOCK}/values"), "group '/labels/small/fock' lacks 'values'"),
     "an extra array of a label": (lambda f: replace_new(f, f"{FOCK}/x", 1), "group '/labels/small/fock' holds 'x'"),
-    "too few shapes": (lambda f: replace(f, f"{FOCK}/shapes", [[1, 1]]), "fock/shapes' has shape"),
-    "oblong triangles": (lambda f: poison(f, f"{FOCK}/shapes", 3), "fock' has shapes that are"),
-    "negative shapes": (lambda f: poison(f, "labels/small/dipole/shapes", -3), "dipole' has shapes that are negative"),
+    "too few shapes": (lambda f: replace(f, f"{FOCK}/shapes", [[1, 1]]), "fock/triangle' has shape"),
+    "rows twice": (lambda f: replace_new(f, f"{FOCK}/rows", [0, 1, 1]), "fock' has 3 shapes and rows that do not fit"),
+    "rows beyond": (lambda f: replace_new(f, f"{FOCK}/rows", [0, 1, 3]), "fock' has 3 shapes and rows that do not fit"),
+    "too few spins": (lambda f: replace(f, "spin", [0]), r"'/spin' has shape \(1,\), expected \(3\)"),
+    "another spin": (lambda f: poison(f, "spin", 1), "sample 'water': .*spin"),
+    "no splits": (lambda f: f.pop("splits"), "group '/' lacks 'splits'"),
+    "a split of others": (
+        lambda f: replace_new(f, "splits/size", ["train"]),
+        "split 'size' has 1 entries for 3 samples",
+    ),
+    "a method": (lambda f: f["labels/small"].attrs.update(method="{"), "'/labels/small' has a method that is not JSON"),
+    "oblong triangles": (lambda f: poison(f, f"{FOCK}/shapes", 3), "fock' has shapes of triangles that are not square"),
+    "negative shapes": (lambda f: poison(f, "labels/small/dipole/shapes", -3), "dipole' has shapes with negative axes"),
     "too few values": (lambda f: replace(f, f"{FOCK}/values", [1.0]), "'values' of group '/labels/small/fock' has 1"),
     "text as values": (lambda f: replace(f, f"{FOCK}/values", ["a"]), "fock/values' has dtype object"),
     "a matrix of other size": (
@@ -117,6 +127,27 @@ def test_files_with_lost_or_changed_bytes(tmp_path, tiny):
     assert all("\n" not in message and str(tmp_path) in message for message in refused)
 
 
+def version_2(path, tiny):
+    """The layout of version 2, written here by hand from its description."""
+    samples = tiny.samples
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": "vpotjax-dataset", "version": 2, **tiny.attributes})
+        for key in ("name", "split"):
+            file.create_dataset(key, data=[getattr(s, key) for s in samples], dtype=h5py.string_dtype())
+        file["natm"] = np.array([s.molecule.natm for s in samples])
+        file["charge"] = np.array([s.molecule.charge for s in samples])
+        file["numbers"] = np.concatenate([s.molecule.numbers for s in samples]).astype(np.int16)
+        file["positions"] = np.concatenate([s.molecule.positions for s in samples])
+        for basis, labels in samples[0].labels.items():
+            for key in labels:
+                values = [np.asarray(s.labels[basis][key]) for s in samples]
+                group = file.create_group(f"labels/{basis}/{key}")
+                group["shapes"] = np.array([v.shape for v in values], dtype=np.int64).reshape(len(values), -1)
+                triangle = group.attrs["lower_triangle"] = values[0].ndim == 2
+                parts = [v[np.tril_indices(len(v))] if triangle else v.ravel() for v in values]
+                group["values"] = np.concatenate(parts)
+
+
 def version_1(path, tiny):
     """The layout of version 1, written here by hand from its description."""
     samples = tiny.samples
@@ -139,8 +170,9 @@ def version_1(path, tiny):
                 group[key] = np.concatenate(values) if joined else np.stack(values)
 
 
-def test_version_1_is_read(tmp_path, tiny):
-    version_1(tmp_path / "old.h5", tiny)
+@pytest.mark.parametrize("write", [version_1, version_2])
+def test_older_versions_are_read(tmp_path, tiny, write):
+    write(tmp_path / "old.h5", tiny)
     back = read_dataset(tmp_path / "old.h5")
     assert dict(back.attributes) == dict(tiny.attributes)
     assert_equal(tiny, back)

@@ -21,7 +21,7 @@ from vpotjax.conventions import matching_ao_order, reorder_ao
 from vpotjax.electronic.density import density_matrix
 from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.observables import OBSERVABLES, Reference
-from vpotjax.io.dataset import Sample
+from vpotjax.io.sample import Sample
 from vpotjax.models.matrix_model import Geometry, MatrixSettings, Prepared
 from vpotjax.train.arrays import chunk_results, chunks, in_chunks, joined, over_molecules, return_memory, selected
 
