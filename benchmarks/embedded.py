@@ -1,8 +1,8 @@
 """The embedded data set: the molecules that ASE ships, five geometries each, and 142 more to train on, one each.
 
-    vpotjax reference --out ase.h5
+    vpotjax reference --out ase.h5 --geometries 5
     python -m benchmarks.embedded structures more.xyz        pip install rdkit
-    vpotjax reference --structures more.xyz --geometries 1 --out more.h5
+    vpotjax reference more.xyz --geometries 1 --out more.h5
     python -m benchmarks.embedded join ase.h5 more.h5 more.xyz hcno_b3lyp.h5
 
 RDKit's geometries depend on its version. The splits are those of ASE's molecules; all others are for training, and none

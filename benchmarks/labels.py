@@ -129,7 +129,7 @@ def keep(name: str) -> None:
 
 def make(name: str) -> None:
     """Label what has no labels yet."""
-    from vpotjax.interop.pyscf import reference_labels
+    from vpotjax.interop.pyscf_labels import OBSERVED, reference_labels
 
     level, folder, before = LEVELS[name], LABELS / name, kept(name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,12 @@ def make(name: str) -> None:
         if i in before or (folder / f"{i}.npz").exists():
             continue
         labels: dict[str, Any] = reference_labels(
-            molecule, level.basis, level.xc, level.density_fit, level.grid_level, matrices=level.matrices
+            molecule,
+            level.basis,
+            level.xc,
+            quantities=[*OBSERVED, *(("fock", "overlap") if level.matrices else ())],
+            density_fit=level.density_fit,
+            grid_level=level.grid_level,
         )
         unfinished = folder / f"{i}.unfinished"
         with unfinished.open("wb") as file:

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.labels import LABELS, SHARED, frames
-from vpotjax.io.dataset import Dataset, Sample
+from vpotjax.io.dataset import Dataset
+from vpotjax.io.sample import Sample
 from vpotjax.molecule import Molecule
-from vpotjax.reference.generate import THREAD_VARIABLES
+from vpotjax.reference.workers import THREAD_VARIABLES
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 SMALL, MIDDLE, LARGE = "sto-3g", "6-31g", "def2-tzvp"
@@ -114,12 +115,13 @@ def _made(path: Path) -> dict[str, dict[str, Any]]:
 
 def _label(path: Path, molecule: Molecule, bases: Sequence[str]) -> str:
     """Make the file of one molecule; returns its name."""
-    from vpotjax.interop.pyscf import reference_labels
+    from vpotjax.interop.pyscf_labels import OBSERVED, reference_labels
 
     labels = {}
     for basis in bases:
-        settings = {} if basis == SMALL else {"density_fit": True, "grid_level": 1}
-        own = reference_labels(molecule, basis, "b3lyp", matrices=basis != LARGE, **settings)
+        settings: dict[str, Any] = {} if basis == SMALL else {"density_fit": True, "grid_level": 1}
+        quantities = OBSERVED if basis == LARGE else [*OBSERVED, "fock", "overlap"]
+        own = reference_labels(molecule, basis, "b3lyp", quantities=quantities, **settings)
         labels |= {f"{basis}/{key}": x for key, x in own.items()}
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:

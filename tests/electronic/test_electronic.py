@@ -12,7 +12,8 @@ from pyscf.gto.basis import load
 
 import vpotjax as vp
 from tests.molecules import central_difference, g2, pyscf_mole, shared_file
-from vpotjax.interop.pyscf import to_pyscf, uncoupled_polarizability
+from vpotjax.interop.pyscf import to_pyscf
+from vpotjax.interop.pyscf_labels import uncoupled_polarizability
 
 SYMMETRIC = ["CH4", "C6H6", "N2", "C2H2"]
 

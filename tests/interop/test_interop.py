@@ -7,7 +7,8 @@ from pyscf import gto, scf
 
 import vpotjax as vp
 from tests.molecules import g2, pyscf_mole
-from vpotjax.interop.pyscf import density_report, harmonic_hessian, reference_labels, to_pyscf, uncoupled_polarizability
+from vpotjax.interop.pyscf import density_report, harmonic_hessian, to_pyscf
+from vpotjax.interop.pyscf_labels import reference_labels, uncoupled_polarizability
 from vpotjax.models.matrix_model import baseline_fock
 
 
@@ -140,7 +141,7 @@ def test_polarizability_of_other_calculations_is_refused():
 def test_open_shells_and_functionals_are_named():
     pyscfad = pytest.importorskip("vpotjax.interop.pyscfad")
     hydroxyl = vp.Molecule(np.array([8, 1]), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.8]]), spin=1)
-    for function in (harmonic_hessian, reference_labels, pyscfad.energy_functional):
+    for function in (harmonic_hessian, pyscfad.energy_functional):
         with pytest.raises(vp.InputError, match="spin is 1"):
             function(hydroxyl, "sto-3g")
     for xc in ("b4lyp", ""):

@@ -138,64 +138,6 @@ def _effective_core(name: Any, number: int) -> list[Any]:
     return [int(element["ecp_electrons"]), terms]
 
 
-def uncoupled_polarizability(mf: Any) -> np.ndarray:
-    """α = 4 Σ_ia r_ia ⊗ r_ia / (ε_a − ε_i), (3, 3) in bohr³, of a converged closed-shell calculation.
-
-    Raises:
-        InputError: `mf` is not converged, or its occupations are not 0 and 2.
-    """
-    if not mf.converged or np.ndim(mf.mo_occ) != 1 or not np.isin(mf.mo_occ, (0, 2)).all():
-        raise InputError(
-            f"mf ({type(mf).__name__}, converged={mf.converged}) is no converged closed shell, the formula is for "
-            "those; give a converged RHF or RKS without smearing."
-        )
-    occupied = mf.mo_occ > 0
-    position = mf.mol.intor_symmetric("int1e_r")
-    transition = np.einsum("xpq,pi,qa->xia", position, mf.mo_coeff[:, occupied], mf.mo_coeff[:, ~occupied])
-    gaps = mf.mo_energy[None, ~occupied] - mf.mo_energy[occupied, None]
-    return 4 * np.einsum("xia,yia->xy", transition / gaps, transition)
-
-
-def reference_labels(
-    molecule: Molecule,
-    basis: BasisTable,
-    xc: str = "b3lyp",
-    density_fit: bool = False,
-    grid_level: int = 3,
-    matrices: bool = False,
-) -> dict[str, np.ndarray]:
-    """Restricted Kohn–Sham labels of a closed-shell molecule; xc="hf" gives Hartree–Fock.
-
-    Returns:
-        energy (hartree), mo_energies (nao,) hartree, dipole (3,) e·bohr about the origin of the coordinates,
-        polarizability (3, 3) bohr³, uncoupled; with `matrices` also fock and overlap (nao, nao), PySCF's AO order.
-
-    Raises:
-        InputError: the molecule is not closed-shell; PySCF does not know the functional.
-        RuntimeError: the calculation does not converge, even with the second-order solver.
-    """
-    mf = _mean_field(molecule, basis, xc)
-    if hasattr(mf, "grids"):
-        mf.grids.level = grid_level
-    if density_fit:
-        mf = mf.density_fit()
-        mf.with_df.build()  # or PySCF integrates anew for every Coulomb matrix when there is no exchange
-    mf.conv_tol = 1e-10
-    mf = _converged(mf, f"{xc}/{shown(basis)} of {molecule.formula}")
-    fock, overlap = np.asarray(mf.get_fock()), np.asarray(mf.get_ovlp())
-    if matrices:  # PySCF's last F is built after its last ε and C; take all labels from the F that is stored
-        mf.mo_energy, mf.mo_coeff = mf.eig(fock, overlap)
-    labels = {
-        "energy": np.asarray(mf.e_tot),
-        "mo_energies": np.asarray(mf.mo_energy),
-        "dipole": mf.dip_moment(dm=mf.make_rdm1(), unit="AU", verbose=0),
-        "polarizability": uncoupled_polarizability(mf),
-    }
-    if matrices:
-        labels |= {"fock": fock, "overlap": overlap}
-    return labels
-
-
 @dataclass(frozen=True)
 class DensityReport:
     """How good a predicted density is, by PySCF.
@@ -229,7 +171,7 @@ def density_report(molecule: Molecule, basis: BasisTable, density: np.ndarray, x
             number of electrons; PySCF does not know the functional.
         RuntimeError: the calculation from PySCF's default guess does not converge.
     """
-    mf = _mean_field(molecule, basis, xc)
+    mf = mean_field(molecule, basis, xc)
     density = np.asarray(density)
     require_shape("density", density, (mf.mol.nao, mf.mol.nao))
     if np.iscomplexobj(density):
@@ -241,7 +183,7 @@ def density_report(molecule: Molecule, basis: BasisTable, density: np.ndarray, x
     potential = mf.get_veff(mf.mol, density)
     energy, fock = float(mf.energy_tot(density, vhf=potential)), np.asarray(mf.get_fock(dm=density, vhf=potential))
     mf.kernel(dm0=density)
-    fresh = _mean_field(molecule, basis, xc)
+    fresh = mean_field(molecule, basis, xc)
     fresh.kernel()
     if not fresh.converged:
         raise RuntimeError(f"{xc}/{shown(basis)} of {molecule.formula} did not converge; check the geometry.")
@@ -249,14 +191,21 @@ def density_report(molecule: Molecule, basis: BasisTable, density: np.ndarray, x
     return DensityReport(energy, energy - float(fresh.e_tot), fock, cycles, int(fresh.cycles))
 
 
-def _mean_field(molecule: Molecule, basis: BasisTable, xc: str) -> Any:
+def mean_field(molecule: Molecule, basis: BasisTable, xc: str, unrestricted: bool = False) -> Any:
+    """PySCF's RHF, RKS, UHF or UKS object, not run; xc="hf" means Hartree–Fock.
+
+    Raises:
+        InputError: an open shell and not `unrestricted`; PySCF does not know the functional; as `to_pyscf`.
+    """
     from pyscf import dft, scf
 
-    if molecule.spin:
+    if molecule.spin and not unrestricted:
         raise InputError(f"spin is {molecule.spin}; these calculations are for closed shells, give spin=0.")
     require_functional(xc)
     mol = to_pyscf(molecule, basis)
-    return scf.RHF(mol) if xc.lower() == "hf" else dft.RKS(mol, xc=xc)
+    if xc.lower() == "hf":
+        return scf.UHF(mol) if unrestricted else scf.RHF(mol)
+    return dft.UKS(mol, xc=xc) if unrestricted else dft.RKS(mol, xc=xc)
 
 
 def require_functional(xc: str) -> None:
@@ -273,8 +222,12 @@ def require_functional(xc: str) -> None:
         raise InputError(f"xc is {xc!r}, no functional at all; give one such as 'b3lyp', or 'hf'.")
 
 
-def _converged(mf: Any, name: str) -> Any:
-    """`mf` after its SCF, or its second-order form where only that converges."""
+def converged(mf: Any, name: str) -> Any:
+    """`mf` after its SCF, or its second-order form where only that converges.
+
+    Raises:
+        RuntimeError: neither does.
+    """
     mf.kernel()
     if not mf.converged:
         mf = mf.newton()
@@ -291,5 +244,5 @@ def harmonic_hessian(molecule: Molecule, basis: BasisTable = "sto-3g") -> tuple[
         InputError: an open shell.
         RuntimeError: the calculation does not converge.
     """
-    mf = _converged(_mean_field(molecule, basis, "hf"), f"hf/{shown(basis)} of {molecule.formula}")
+    mf = converged(mean_field(molecule, basis, "hf"), f"hf/{shown(basis)} of {molecule.formula}")
     return np.asarray(mf.Hessian().kernel()), np.asarray(mf.mol.atom_mass_list(isotope_avg=True))
