@@ -21,6 +21,13 @@ def g2(name: str) -> Molecule:
     return Molecule.from_ase(ase_molecule(name))
 
 
+def distorted(name: str, seed: int, size: float = 0.1) -> Molecule:
+    """A molecule of the G2 set with every coordinate moved at random, by `size` bohr on average."""
+    molecule = g2(name)
+    moved = molecule.positions + np.random.default_rng(seed).normal(0, size, (molecule.natm, 3))
+    return Molecule(molecule.numbers, moved)
+
+
 def every_element() -> Molecule:
     """H to Cl and iron, each once, at places without symmetry, neighbours 2 to 4 bohr apart."""
     numbers = np.array([*range(1, 18), 26])

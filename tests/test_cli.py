@@ -166,11 +166,68 @@ def test_evaluate_prints_the_table(folder, capsys):
     assert "model" in capsys.readouterr().out
 
 
-def test_info(capsys):
+def test_info(folder, capsys):
     assert main(["info"]) == 0
     text = capsys.readouterr().out
-    assert "embedded data set" in text
-    assert "def2-tzvp" in text
+    assert "477 geometries of 209 molecules" in text
+    assert "large_basis = def2-tzvp" in text
+    assert main(["info", str(folder / "tiny.h5")]) == 0
+    assert f"{folder / 'tiny.h5'}: " in capsys.readouterr().out
+    assert main(["info", str(folder / "water.xyz")]) == 2
+    _one_line(capsys, "water.xyz' cannot be read")
+
+
+def test_a_split_is_stored_and_trained_on(folder, tmp_path, capsys):
+    """The largest molecules test, by another split than the data set came with."""
+    data = tmp_path / "a.h5"
+    data.write_bytes((folder / "tiny.h5").read_bytes())
+    assert main(["split", str(data), "--name", "large", "--by", "size", "--test", "0.3", "--validation", "0.2"]) == 0
+    assert "split 'large'" in capsys.readouterr().out
+    arguments = ["train", "--data", str(data), "--run", str(tmp_path / "run"), "--split"]
+    assert main([*arguments, "small"]) == 2
+    _one_line(capsys, "no splits 'small' .it has: 'large'.; make it with 'vpotjax split'")
+    wanted = [s.name for s in read_dataset(data).split_by("large").split("test")]
+    options = ["--training.descent.steps", "1", "--training.descent.batch-size", "2", "--training.power-order", "1"]
+    options += ["--training.basis", "sto-3g", "--training.orbital-basis", "sto-3g", "--training.members", "1"]
+    options += ["--training.buckets", "1", *NETWORK]
+    assert main([*arguments, "large", *options]) == 0
+    assert f"test: {len(set(wanted)):3d} molecules, {len(wanted):4d} geometries" in capsys.readouterr().out
+    for bad, expected in {
+        ("--by", "element"): "elements is .. for a split by 'element'; give both or none",
+        ("--by", "element", "--elements", "Xx"): "elements has 'Xx'; give symbols",
+        ("--test", "0.99"): "leave no training molecules",
+    }.items():
+        assert main(["split", str(data), "--name", "b", *bad]) == 2
+        _one_line(capsys, expected)
+
+
+def test_labels_of_a_file_of_structures(tmp_path, capsys):
+    """A radical, and two structures of one name; then other settings on the same file."""
+    (tmp_path / "s.xyz").write_text(
+        "2\nname=x\nH 0 0 0\nH 0 0 0.74\n2\nname=x\nH 0 0 0\nH 0 0 0.8\n2\nname=OH spin=1\nO 0 0 0\nH 0 0 0.97\n"
+    )
+    arguments = ["reference", str(tmp_path / "s.xyz"), "--out", str(tmp_path / "a.h5"), "--xc", "hf"]
+    options = ["--effective-basis", "None", "--large-basis", "6-31g", "--observables", "energy", "forces"]
+    assert main([*arguments, *options]) == 0
+    assert f"3 molecules are in {tmp_path / 'a.h5'}" in capsys.readouterr().out
+    samples = read_dataset(tmp_path / "a.h5").samples
+    assert [(s.name, s.molecule.spin) for s in samples] == [("x", 0), ("x#1", 0), ("OH", 1)]
+    assert set(samples[0].labels["sto-3g"]) == {"energy", "forces", "fock", "overlap"}
+    assert main([*arguments, *options, "--grid-level", "1"]) == 2
+    _one_line(capsys, "grid_level 3 there, 1 now")
+    assert main([*arguments, *options, "--observables", "gap"]) == 2
+    _one_line(capsys, "observables has 'gap'; give some of")
+
+
+def test_molecules_that_fail_are_told_and_the_exit_code_says_so(tmp_path, capsys, monkeypatch):
+    from vpotjax.reference.generate import Outcome
+
+    monkeypatch.setattr("vpotjax.reference.generate.generate", lambda *_: Outcome(7, {"Cr2": "RuntimeError: no"}))
+    (tmp_path / "s.xyz").write_text("2\nname=Cr2\nCr 0 0 0\nCr 0 0 1.7\n")
+    assert main(["reference", str(tmp_path / "s.xyz"), "--out", str(tmp_path / "a.h5")]) == 1
+    text = capsys.readouterr().out
+    assert f"7 molecules are in {tmp_path / 'a.h5'}" in text
+    assert "not labelled: Cr2: RuntimeError: no" in text
 
 
 BAD_XYZ = {
@@ -217,7 +274,7 @@ def test_nothing_is_overwritten(folder, capsys):
     assert main(["train", "--data", str(folder / "tiny.h5"), "--run", str(folder / "run")]) == 2
     _one_line(capsys, "not empty")
     assert main(["reference", "--out", str(folder / "tiny.h5")]) == 2
-    _one_line(capsys, "exists")
+    _one_line(capsys, "exists and was not made by 'vpotjax reference'")
     assert before == {file: file.stat().st_mtime_ns for file in (folder / "run").rglob("*")}
 
 

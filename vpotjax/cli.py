@@ -1,4 +1,4 @@
-"""The command line: vpotjax demo | train | evaluate | predict | reference | info."""
+"""The command line: vpotjax demo | train | evaluate | predict | reference | split | info."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import contextlib
 import io
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from vpotjax._checks import InputError
-from vpotjax.io.dataset import SPLITS, Dataset, embedded_dataset_path, read_dataset
+from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset
+from vpotjax.io.sample import SPLITS
+from vpotjax.reference.settings import ReferenceSettings
 from vpotjax.train.loop import Descent
 from vpotjax.train.pipeline import Training
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-EXIT_BAD_INPUT = 2
+EXIT_INCOMPLETE, EXIT_BAD_INPUT = 1, 2
 PROGRAMS = 1 << 30  # bytes of compiled programs that are kept, the latest used
 PRINTED = 20  # predictions that are printed where they are not written to a file
 
@@ -44,6 +47,8 @@ class Train:
     """HDF5 file."""
     run: Path
     """New folder for configuration, metrics, checkpoint and plots."""
+    split: str | None = None
+    """Of those that 'vpotjax split' stored, by name; default: the one that the data set was made with."""
     training: Training = field(default_factory=Training)
 
 
@@ -57,6 +62,8 @@ class Evaluate:
     """HDF5 file; default: the embedded data set."""
     split: str = "test"
     """train, validation or test."""
+    any_method: bool = False
+    """Labels of another functional, or of a basis that is another one by the same name, will do; default: an error."""
 
 
 @dataclass(frozen=True)
@@ -77,35 +84,51 @@ class Predict:
 
 @dataclass(frozen=True)
 class Reference:
-    """Label thermally displaced molecules with PySCF (pip install 'vpotjax[reference]'); resumes where it stopped."""
+    """Label molecules with PySCF (pip install 'vpotjax[reference]').
+
+    The same command again continues where it ended, and adds structures that have come since.
+    """
 
     out: Path
     """HDF5 file to write."""
-    structures: Path | None = None
-    """XYZ or another file of molecules (see 'predict'); default: the closed shells of H, C, N, O that ASE ships."""
-    small_basis: str = "sto-3g"
-    """Labels with Fock and overlap matrices."""
-    effective_basis: str | None = "6-31g"
-    """Likewise, in which effective Hamiltonians of more functions live; density fitting."""
-    large_basis: str = "def2-tzvp"
-    """Labels that are the targets; density fitting."""
-    xc: str = "b3lyp"
-    """Functional, or hf."""
-    geometries: int = 5
-    """Thermally displaced geometries per molecule."""
-    temperature: float = 300.0
-    """Kelvin."""
-    grid_level: int = 3
-    """PySCF's integration grid."""
-    seed: int = 0
-    """Of displacements and split."""
+    structures: tyro.conf.Positional[Path | None] = None
+    """a file or a folder as for 'predict', with charge and spin of every structure; default: the closed shells of H, C,
+    N, O that ASE ships"""
+    settings: Annotated[ReferenceSettings, tyro.conf.arg(name="")] = field(default_factory=ReferenceSettings)
     workers: int = 2
     """Processes, one thread each."""
+    scheduler: str | None = None
+    """Address of a dask scheduler, such as tcp://node1:8786, whose workers do it instead (pip install
+    'vpotjax[cluster]')."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Divide the molecules of a data set for training, validation and test, by a name that the file keeps."""
+
+    file: tyro.conf.Positional[Path]
+    """HDF5 file"""
+    name: str
+    """Of the split, for 'vpotjax train --split NAME'."""
+    by: Literal["molecule", "random", "size", "element", "farthest"] = "molecule"
+    """At random, geometries of one molecule together; at random, each geometry alone; the largest molecules test; those
+    with one of the elements test; those that are farthest from each other train."""
+    validation: float = 0.1
+    """Fraction."""
+    test: float = 0.2
+    """Fraction."""
+    elements: tuple[str, ...] = ()
+    """Symbols, where the split is by element."""
+    seed: int = 0
+    """Of what is random."""
 
 
 @dataclass(frozen=True)
 class Info:
-    """Versions, device, and the embedded data set."""
+    """What is in a data set: composition, splits, method, ranges and outliers of all labels, failures; and versions."""
+
+    file: tyro.conf.Positional[Path | None] = None
+    """HDF5 file; default: the embedded data set"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -113,11 +136,10 @@ def main(arguments: list[str] | None = None) -> int:
     _one_blas_thread()
     try:
         command = _parsed(arguments)
-        COMMANDS[type(command)](command)
+        return COMMANDS[type(command)](command) or 0
     except (InputError, OSError) as error:  # bad input, or a file system that refuses
         print(f"vpotjax: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    return 0
 
 
 def _parsed(arguments: list[str] | None) -> Any:
@@ -129,7 +151,9 @@ def _parsed(arguments: list[str] | None) -> Any:
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(Demo | Train | Evaluate | Predict | Reference | Info, args=arguments, prog="vpotjax")
+            return tyro.cli(
+                Demo | Train | Evaluate | Predict | Reference | Split | Info, args=arguments, prog="vpotjax"
+            )
     except SystemExit:
         text = printed.getvalue()
         refused = "Value error" in text
@@ -208,7 +232,7 @@ class _ConsoleReporter:
             self.bar.stop()
 
 
-def _train(data: Path, run: Path, training: Training) -> None:
+def _train(data: Path, run: Path, training: Training, split: str | None = None) -> None:
     _configure_jax()
     from rich.console import Console
 
@@ -217,6 +241,8 @@ def _train(data: Path, run: Path, training: Training) -> None:
 
     console = Console(width=110)
     dataset = read_dataset(data)
+    if split is not None:
+        dataset = dataset.split_by(split)
     reporter = _ConsoleReporter(console, training.descent.steps * training.members)
     outcome = train_run(dataset, run, training, reporter)
     console.print(error_table(outcome.rows, f"Test molecules against {_method(dataset)}"))
@@ -243,7 +269,8 @@ def _evaluate(command: Evaluate) -> None:
     from vpotjax.train.report import error_table
 
     dataset = read_dataset(command.data or embedded_dataset_path())
-    rows = evaluate(load_model(command.run), dataset, command.split, training_data(command.run))
+    model, trained_on = load_model(command.run), training_data(command.run)
+    rows = evaluate(model, dataset, command.split, trained_on, command.any_method)
     title = f"Split {command.split!r} against {_method(dataset)}"
     Console(width=110).print(error_table(rows, title))
 
@@ -327,55 +354,111 @@ def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _reference(command: Reference) -> None:
-    from dataclasses import asdict
-
-    from rich.progress import Progress
-
-    from vpotjax.molecule import molecules_from_file
-    from vpotjax.reference.generate import ReferenceSettings, generate
-    from vpotjax.reference.structures import ase_molecules
-
-    values: dict[str, Any] = asdict(command)
-    out, structures, workers = (values.pop(key) for key in ("out", "structures", "workers"))
-    if structures is None:
-        molecules = ase_molecules()
-    else:
-        molecules = {f"{i:05d}_{m.formula}": m for i, m in enumerate(molecules_from_file(structures))}
-    with Progress() as bar:
-        task = bar.add_task("labelling", total=len(molecules))
-        generate(
-            molecules,
-            out,
-            ReferenceSettings(**values),
-            workers,
-            report=lambda done, total, name: bar.update(task, completed=done, description=f"labelled {name}"),
-        )
-
-
-def _info(_: Info) -> None:
-    import jax
+def _reference(command: Reference) -> int:
     from rich.console import Console
 
-    from vpotjax._version import __version__
+    from vpotjax.molecule import iterate_molecules
+    from vpotjax.reference.generate import generate
+    from vpotjax.reference.structures import ase_molecules
 
-    dataset = read_dataset(embedded_dataset_path())
-    console = Console(highlight=False)
-    console.print(f"vpotjax {__version__}, jax {jax.__version__}, device {jax.devices()[0].device_kind}")
-    console.print(f"embedded data set {embedded_dataset_path()}")
-    for name in SPLITS:
-        samples = dataset.split(name)
-        console.print(f"  {name}: {len({s.name for s in samples})} molecules, {len(samples)} geometries")
-    for key, value in dataset.attributes.items():
-        console.print(f"  {key} = {value}")
+    if command.structures is None:
+        molecules = ase_molecules()
+    else:
+        molecules = {}
+        for name, molecule in iterate_molecules(command.structures):
+            own = next(n for n in _numbered(name) if n not in molecules)
+            molecules[own] = molecule
+    console = Console(width=110, highlight=False)
+    with _LabellingReporter(console) as reporter:
+        settings, workers = command.settings, command.workers
+        outcome = generate(molecules, command.out, settings, workers, command.scheduler, reporter)
+    console.print(f"{outcome.labelled} molecules are in {command.out}", markup=False, soft_wrap=True)
+    for name, reason in outcome.failures.items():
+        console.print(f"not labelled: {name}: {reason}", markup=False, soft_wrap=True)
+    return EXIT_INCOMPLETE if outcome.failures else 0
+
+
+def _numbered(name: str) -> Iterator[str]:
+    import itertools
+
+    yield name
+    yield from (f"{name}#{i}" for i in itertools.count(1))
+
+
+class _LabellingReporter:
+    """How many molecules are labelled, how fast, and how long it takes: as a bar, or a line now and then."""
+
+    INTERVAL = 30.0  # seconds between lines
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("labelled"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        self.console, self.bar = console, Progress(*columns, TimeRemainingColumn(), console=console)
+        self.task: TaskID | None = None
+        self.start = self.told = time.monotonic()
+        self.before = 0
+
+    def __enter__(self) -> _LabellingReporter:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, done: int, total: int, name: str, reason: str | None) -> None:
+        now = time.monotonic()
+        if self.task is None:
+            self.before = done - 1
+            self.task = self.bar.add_task("", total=total, completed=self.before)
+        per_minute = 60 * (done - self.before) / max(now - self.start, 1e-9)
+        rate = f"{per_minute:.1f} molecules per minute"
+        self.bar.update(self.task, completed=done, description=rate)
+        if reason is not None:
+            self.console.print(f"not labelled: {name}: {reason}", markup=False, soft_wrap=True)
+        if not self.console.is_terminal and (now - self.told > self.INTERVAL or done == total):
+            self.told = now
+            left = (total - done) / per_minute
+            self.console.print(f"labelled {done} of {total}, {rate}, {left:.0f} minutes left")
+
+
+def _split(command: Split) -> None:
+    _configure_jax()
+    from ase.data import atomic_numbers
+
+    from vpotjax.io.dataset import DatasetFile
+    from vpotjax.reference.splits import add_split, split_parts
+
+    if unknown := [symbol for symbol in command.elements if symbol not in atomic_numbers]:
+        raise InputError(f"elements has {unknown[0]!r}; give symbols such as S.")
+    if (command.by == "element") != bool(command.elements):
+        raise InputError(f"elements is {command.elements} for a split by {command.by!r}; give both or none.")
+    elements = [atomic_numbers[symbol] for symbol in command.elements]
+    with DatasetFile(command.file) as file:
+        names, molecules = file.names, file.molecules()
+    parts = split_parts(names, molecules, command.by, command.validation, command.test, command.seed, elements)
+    add_split(command.file, command.name, parts)
+    counts = ", ".join(f"{part} {parts.count(part)}" for part in SPLITS)
+    print(f"split {command.name!r} of {command.file}, geometries: {counts}")
+
+
+def _info(command: Info) -> None:
+    import jax
+
+    from vpotjax._version import __version__
+    from vpotjax.io.summary import summary
+
+    print(summary(command.file or embedded_dataset_path()))
+    print(f"vpotjax {__version__}, jax {jax.__version__}, device {jax.devices()[0].device_kind}")
 
 
 COMMANDS: dict[type, Any] = {
     Demo: _demo,
-    Train: lambda command: _train(command.data, command.run, command.training),
+    Train: lambda command: _train(command.data, command.run, command.training, command.split),
     Evaluate: _evaluate,
     Predict: _predict,
     Reference: _reference,
+    Split: _split,
     Info: _info,
 }
 

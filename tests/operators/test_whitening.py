@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.molecules import g2
+from tests.molecules import distorted, g2
 from vpotjax.batching import batch_shape, pad_batch
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import irreps
@@ -20,13 +20,6 @@ from vpotjax.operators.whitening import FARTHEST, MARGIN, PENALTY, Whitening, fi
 SPECIES = (1, 6, 8)
 REPRESENTATION = Representation(SPECIES, "6-31g", power_order=3)
 NOISE = 1e-2
-
-
-def distorted(name, seed, size=0.1):
-    molecule = g2(name)
-    return Molecule(
-        molecule.numbers, molecule.positions + np.random.default_rng(seed).normal(0, size, (molecule.natm, 3))
-    )
 
 
 TRAINING = [distorted(name, seed) for name in ("H2O", "CH4", "H2O2") for seed in range(8)]

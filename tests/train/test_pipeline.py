@@ -9,13 +9,15 @@ import pytest
 
 import vpotjax as vp
 from vpotjax.cli import main
+from vpotjax.interop.pyscf_labels import method_description
 from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset, write_dataset
+from vpotjax.io.method import fingerprints
 from vpotjax.io.model import load_model
 from vpotjax.io.run import training_data
 from vpotjax.models import Ensemble, MatrixModel
 from vpotjax.nn import Gated
 from vpotjax.train.loop import Descent
-from vpotjax.train.pipeline import Training, evaluate, train_run
+from vpotjax.train.pipeline import Training, evaluate, require_same_labels, train_run
 
 TINY = Training(
     network=Gated(2, (4,)),
@@ -139,6 +141,23 @@ def test_labels_of_another_method_are_not_scored(change, message):
     with pytest.raises(vp.InputError, match=message) as error:
         evaluate(model, other, "test", dataset.attributes)
     assert "\n" not in str(error.value)
+
+
+def test_a_functional_of_the_same_name_is_told_apart():
+    """B3LYP with VWN-RPA and with VWN5; a basis whose functions differ; and where that is asked for."""
+    dataset, model = complete(), without_weights()
+    small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
+    one, other = (method_description(large, xc, [1, 8]) for xc in ("b3lyp", "b3lyp5"))
+    trained_on = dict(dataset.attributes) | {"methods": fingerprints({large: one, small: one})}
+    for method, match in {
+        "functional": (other, r"labels 'def2-tzvp' .* functional .*402.* and .*; evaluate on labels of one method, or"),
+        "basis": (method_description("def2-svp", "b3lyp", [1, 8, 9]), "basis functions of the elements 1, 8; evaluate"),
+    }.values():
+        with pytest.raises(vp.InputError, match=match.replace("and .*", ".*")):
+            evaluate(model, dataclasses.replace(dataset, methods={large: method}), "test", trained_on)
+        require_same_labels(dataclasses.replace(dataset, methods={large: method}), trained_on, any_method=True)
+    for methods in ({}, {large: one}, {small: one, large: fingerprints({"": one})[""]}):
+        require_same_labels(dataclasses.replace(dataset, methods=methods), trained_on)
 
 
 def test_evaluation_of_what_is_not_there_is_refused():

@@ -12,9 +12,11 @@ import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax.electronic.observables import known_observable
-from vpotjax.io.dataset import SPLITS, Dataset, Sample
+from vpotjax.io.dataset import Dataset
+from vpotjax.io.method import fingerprints, method_differences
 from vpotjax.io.model import save_model
 from vpotjax.io.run import started_run, write_metrics
+from vpotjax.io.sample import SPLITS, Sample
 from vpotjax.io.settings import json_ready
 from vpotjax.losses import Alignment, Loss, MatrixElements, Observed
 from vpotjax.models.ensemble import Ensemble
@@ -28,6 +30,7 @@ from vpotjax.train.report import VALIDATION_ERRORS, error_rows, idle_text, parit
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
 CORRECTION = 0.03  # hartree
+METHODS = "methods"  # among the attributes of the training data in a run
 WEIGHTS = {"mo_energies": 1e6, "homo_lumo_gap": 3e6, "dipole": 1.5e3, "polarizability": 3e2}
 
 
@@ -174,7 +177,7 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     settings = training.settings(species, basis_of_matrices(parts["train"][0]) or small)
     training.loss(1.0)  # raises where there is nothing to minimise
     described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
-    content = {"training": described, "data": json_ready(dataset.attributes)}
+    content = {"training": described, "data": json_ready(dict(dataset.attributes)) | _methods(dataset)}
     with started_run(folder, settings, content) as run:
         with TemporaryDirectory(prefix="features-", dir=run) as features:
             trained = trained_model(parts, training, settings, (small, large), reporter, Path(features))
@@ -185,6 +188,10 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
     parity_plots(run, trained.evaluations)
     return Outcome(trained.model, rows, sorted(run.iterdir()))
+
+
+def _methods(dataset: Dataset) -> dict[str, Any]:
+    return {METHODS: fingerprints(dataset.methods)} if dataset.methods else {}
 
 
 def trained_model(
@@ -285,7 +292,7 @@ def split_buckets(
 
 
 def evaluate(
-    model: Ensemble, dataset: Dataset, split: str, trained_on: Mapping[str, Any]
+    model: Ensemble, dataset: Dataset, split: str, trained_on: Mapping[str, Any], any_method: bool = False
 ) -> list[dict[str, float | str]]:
     """Error rows of the small basis and of a trained model on one split.
 
@@ -294,6 +301,7 @@ def evaluate(
         dataset: with labels of the method and bases that the model was trained on.
         split: of `dataset`.
         trained_on: attributes of the data set that the model was trained on, see `vpotjax.io.run.training_data`.
+        any_method: labels of another functional, or of a basis that is another one by the same name, will do.
 
     Raises:
         InputError: the labels are of another method or in other bases, the split is empty, or it has elements that the
@@ -301,7 +309,7 @@ def evaluate(
     """
     if model.settings.target != "fock":
         raise InputError(f"the model's target is {model.settings.target!r}, which has no orbital energies; train F.")
-    require_same_labels(dataset, trained_on)
+    require_same_labels(dataset, trained_on, any_method)
     small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
     samples = samples_of(dataset, split)
     require_elements(samples, model.settings.species, split)
@@ -334,19 +342,28 @@ def require_elements(samples: Sequence[Sample], species: Sequence[int], split: s
             )
 
 
-def require_same_labels(dataset: Dataset, trained_on: Mapping[str, Any]) -> None:
+def require_same_labels(dataset: Dataset, trained_on: Mapping[str, Any], any_method: bool = False) -> None:
     """Raise InputError unless labels are of the method and the bases that the model was trained on."""
     own = {key: str(dataset.attribute(key)) for key in ("xc", "large_basis", "small_basis")}
     lacking = [key for key in own if key not in trained_on]
     if lacking:
         raise InputError(f"trained_on lacks {lacking[0]!r}; give the attributes of the data of the model's training.")
     wanted = {key: str(trained_on[key]) for key in own}
-    differing = [key for key in own if own[key].casefold() != wanted[key].casefold()]
+    compared = [key for key in own if key != "xc" or not any_method]
+    differing = [key for key in compared if own[key].casefold() != wanted[key].casefold()]
     if differing:
         raise InputError(
             f"data set has labels of {_method(own)}, the model was trained on {_method(wanted)}: "
             f"{', '.join(differing)} differs; evaluate on labels of one method, or train a model on these."
         )
+    others = trained_on.get(METHODS, {})
+    for basis in dict.fromkeys((own["small_basis"], own["large_basis"])):
+        differences = method_differences(dataset.methods.get(basis, {}), others.get(basis, {}))
+        if differences and not any_method:
+            raise InputError(
+                f"labels {basis!r} of the data set and of the model's training are of different methods: "
+                f"{'; '.join(differences)}; evaluate on labels of one method, or with any_method."
+            )
 
 
 def _method(attributes: Mapping[str, str]) -> str:
