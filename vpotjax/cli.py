@@ -1,4 +1,4 @@
-"""The command line: vpotjax demo | train | evaluate | predict | reference | split | info."""
+"""The command line: vpotjax demo | train | evaluate | predict | reference | import | split | info."""
 
 from __future__ import annotations
 
@@ -103,6 +103,28 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Import:
+    """Take over labels of others: npz or HDF5 of the cookbook kind (Z, R, natoms, fock_sto3g, …), AOs checked."""
+
+    file: tyro.conf.Positional[Path]
+    """npz or HDF5 file"""
+    out: Path
+    """HDF5 file to write."""
+    bases: tuple[str, ...]
+    """What the suffixes of its arrays stand for, as sto3g=sto-3g tzvp=def2-tzvp."""
+    xc: str
+    """Functional of the labels, or hf."""
+    order: str | None = None
+    """AO order of the matrices: pyscf, e3nn, cp2k, orca or psi4; default: found by the overlap."""
+    validation: float = 0.1
+    """Fraction of the molecules."""
+    test: float = 0.2
+    """Fraction of the molecules."""
+    seed: int = 0
+    """Of the split."""
+
+
+@dataclass(frozen=True)
 class Split:
     """Divide the molecules of a data set for training, validation and test, by a name that the file keeps."""
 
@@ -152,7 +174,7 @@ def _parsed(arguments: list[str] | None) -> Any:
     try:
         with contextlib.redirect_stderr(printed):
             return tyro.cli(
-                Demo | Train | Evaluate | Predict | Reference | Split | Info, args=arguments, prog="vpotjax"
+                Demo | Train | Evaluate | Predict | Reference | Import | Split | Info, args=arguments, prog="vpotjax"
             )
     except SystemExit:
         text = printed.getvalue()
@@ -422,6 +444,23 @@ class _LabellingReporter:
             self.console.print(f"labelled {done} of {total}, {rate}, {left:.0f} minutes left")
 
 
+def _import(command: Import) -> None:
+    _configure_jax()
+    from vpotjax.io.dataset import write_dataset
+    from vpotjax.reference.imports import imported_dataset
+
+    bases = {suffix: basis for suffix, _, basis in (text.partition("=") for text in command.bases)}
+    if not all(bases.values()):
+        raise InputError(f"bases is {command.bases}; give a suffix and the basis that it stands for, as sto3g=sto-3g.")
+    fractions = command.validation, command.test
+    dataset, found = imported_dataset(command.file, bases, command.xc, command.order, *fractions, command.seed)
+    write_dataset(command.out, dataset)
+    order = f", matrices in the order of {found.order}" if found.order else ""
+    print(f"{len(dataset.samples)} molecules are in {command.out}{order}")
+    if found.left_out:
+        print(f"not taken: {', '.join(found.left_out)}")
+
+
 def _split(command: Split) -> None:
     _configure_jax()
     from ase.data import atomic_numbers
@@ -458,6 +497,7 @@ COMMANDS: dict[type, Any] = {
     Evaluate: _evaluate,
     Predict: _predict,
     Reference: _reference,
+    Import: _import,
     Split: _split,
     Info: _info,
 }

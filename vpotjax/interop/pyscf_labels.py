@@ -267,7 +267,6 @@ def method_description(
     import pyscf
     from pyscf.dft import dft_parser, libxc
 
-    symbols = sorted({int(z) for z in elements} - {0})
     description: dict[str, Any] = {"program": "PySCF", "version": pyscf.__version__, "xc": xc}
     if xc.lower() != "hf":
         name, _, dispersion = dft_parser.parse_dft(xc)
@@ -280,18 +279,21 @@ def method_description(
             "libxc_version": str(libxc.__version__),
             "grid_level": grid_level,
         }
-    return description | {
+    return {
+        **stated_method(xc, basis, elements),
+        **description,
         "reference": "unrestricted" if unrestricted else "restricted, of open shells unrestricted",
         "density_fitting": "PySCF's auxiliary basis for the orbital basis" if density_fit else None,
         "convergence_hartree": CONVERGENCE,
-        "ao_order": "pyscf",
-        "units": "atomic units",
-        "basis": shown(basis),
-        "basis_functions": {
-            str(z): {
-                "core_electrons": element_basis(basis, z)[1],
-                "shells": [[int(l), *np.asarray(rows, float).tolist()] for l, *rows in element_basis(basis, z)[0]],
-            }
-            for z in symbols
-        },
     }
+
+
+def stated_method(xc: str, basis: BasisTable, elements: Iterable[int]) -> dict[str, Any]:
+    """What is known of labels of any program: the functional's name, and the functions that the basis has here."""
+    functions = {}
+    for z in sorted({int(z) for z in elements} - {0}):
+        shells, core = element_basis(basis, z)
+        rows = [[int(l), *np.asarray(primitives, float).tolist()] for l, *primitives in shells]
+        functions[str(z)] = {"core_electrons": core, "shells": rows}
+    stated = {"xc": xc, "basis": shown(basis), "ao_order": "pyscf", "units": "atomic units"}
+    return stated | {"basis_functions": functions}

@@ -154,12 +154,15 @@ def _split_line(name: str, parts: Sequence[str]) -> str:
 def _method_text(method: Mapping[str, Any]) -> str:
     if not method:
         return ""
-    parts = [str(method.get("xc", "?")), f"{method.get('program', '?')} {method.get('version', '')}".strip()]
+    parts = [str(method[key]) for key in ("xc",) if key in method]
+    if "program" in method:
+        parts.append(f"{method['program']} {method.get('version', '')}".strip())
     if method.get("functional"):
         parts.append("libxc " + " + ".join(f"{factor:g}·{number}" for number, factor in method["functional"]))
     if "grid_level" in method:
         parts.append(f"grid level {method['grid_level']}")
-    parts.append("density fitting" if method.get("density_fitting") else "no density fitting")
+    if "density_fitting" in method:
+        parts.append("density fitting" if method["density_fitting"] else "no density fitting")
     return f": {', '.join(parts)}"
 
 

@@ -1,0 +1,167 @@
+"""Files of the cookbook kind, written here from PySCF's results in the order of each program."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.molecules import g2, shared_file
+from vpotjax._checks import InputError
+from vpotjax.basis import load_basis
+from vpotjax.conventions import AO_ORDERS, reorder_ao
+from vpotjax.interop.pyscf_labels import reference_labels
+from vpotjax.io.cookbook import NAMES, read_cookbook
+from vpotjax.reference.imports import imported_dataset
+from vpotjax.units import BOHR_TO_ANGSTROM
+
+BASES = {"sto3g": "sto-3g", "svp": "def2-svp"}
+MOLECULES = {"water": g2("H2O"), "H2": g2("H2"), "methane": g2("CH4")}
+
+
+@pytest.fixture(scope="module")
+def labels():
+    quantities = list(NAMES.values())
+    return {
+        suffix: [reference_labels(m, basis, "hf", quantities=quantities) for m in MOLECULES.values()]
+        for suffix, basis in BASES.items()
+    }
+
+
+def arrays(labels, order="pyscf"):
+    """All of a file; matrices in `order`."""
+    molecules = list(MOLECULES.values())
+    data = {
+        "Z": np.concatenate([m.numbers for m in molecules]),
+        "R": np.concatenate([m.positions for m in molecules]) * BOHR_TO_ANGSTROM,
+        "natoms": np.array([m.natm for m in molecules]),
+        "names": np.array(list(MOLECULES)),
+        "colour": np.zeros(3),
+    }
+    for suffix, basis in BASES.items():
+        for short, key in NAMES.items():
+            values = [own[key] for own in labels[suffix]]
+            if short in ("fock", "overlap"):
+                shells = [load_basis(basis, m.numbers).shell_angular_momenta() for m in molecules]
+                values = [reorder_ao(v, s, "pyscf", order) for v, s in zip(values, shells, strict=True)]
+            whole = short in ("mu", "alpha_uncoupled", "E")
+            data[f"{short}_{suffix}"] = np.stack(values) if whole else np.concatenate([v.ravel() for v in values])
+    return data
+
+
+def written(path, data):
+    if path.suffix == ".npz":
+        np.savez(path, **data)
+    else:
+        with h5py.File(path, "w") as file:
+            for key, value in data.items():
+                file[key] = value.astype("S") if value.dtype.kind == "U" else value
+    return path
+
+
+@pytest.mark.parametrize("order", AO_ORDERS)
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_every_order_is_found_and_every_label_comes_back(tmp_path, labels, order, suffix):
+    path = written(tmp_path / f"a{suffix}", arrays(labels, order))
+    found = read_cookbook(path, BASES)
+    assert found.order == ("orca" if order == "psi4" else order)  # which are the same up to d functions
+    assert found.left_out == ["colour"]
+    for i, (sample, (name, molecule)) in enumerate(zip(found.samples, MOLECULES.items(), strict=True)):
+        assert sample.name == name
+        np.testing.assert_allclose(sample.molecule.positions, molecule.positions, atol=1e-12)
+        for key, basis in BASES.items():
+            assert set(sample.labels[basis]) == set(NAMES.values())
+            for quantity, value in sample.labels[basis].items():
+                np.testing.assert_allclose(value, labels[key][i][quantity], atol=1e-8, err_msg=quantity)
+
+
+def test_a_data_set_is_split_and_says_what_it_is(tmp_path, labels):
+    dataset, _ = imported_dataset(written(tmp_path / "a.npz", arrays(labels)), BASES, "hf", None, 0.34, 0.34)
+    assert sorted(s.split for s in dataset.samples) == ["test", "train", "validation"]
+    assert {k: dataset.attribute(k) for k in ("xc", "small_basis", "large_basis", "imported_from")} == {
+        "xc": "hf",
+        "small_basis": "sto-3g",
+        "large_basis": "def2-svp",
+        "imported_from": "a.npz",
+    }
+    assert dataset.methods["def2-svp"]["basis_functions"].keys() == {"1", "6", "8"}
+
+
+def permuted(matrix, places):
+    order = np.arange(len(matrix))
+    order[places] = np.roll(places, 1)
+    return matrix[np.ix_(order, order)]
+
+
+@pytest.mark.parametrize("shell", range(6))
+@pytest.mark.parametrize("fault", ["permutation", "sign", "scale"])
+def test_a_fault_in_one_shell_is_named(tmp_path, labels, shell, fault):
+    """Oxygen in def2-SVP has 3 s, 2 p and a d shell."""
+    water = MOLECULES["water"]
+    shells = load_basis("def2-svp", water.numbers).shell_angular_momenta()
+    assert list(shells[:6]) == [0, 0, 0, 1, 1, 2]
+    start = int(np.sum(2 * np.array(shells[:shell]) + 1))
+    places = np.arange(start, start + 2 * shells[shell] + 1)
+    data = arrays(labels)
+    for key in ("fock", "overlap"):
+        own = [np.array(x[key]) for x in labels["svp"]]
+        factor = np.ones(len(own[0]))
+        factor[places[:1]] = {"sign": -1.0, "scale": 1.5, "permutation": 1.0}[fault]
+        if fault == "permutation":
+            if len(places) == 1:
+                pytest.skip("one function has no order")
+            own[0] = permuted(own[0], places)
+        own[0] = factor[:, None] * own[0] * factor
+        data[f"{key}_svp"] = np.concatenate([v.ravel() for v in own])
+    with pytest.raises(InputError, match=rf"molecule 'water', 'svp': .* {shell} \({'spd'[shells[shell]]} of atom 0\)"):
+        read_cookbook(written(tmp_path / "a.npz", data), BASES)
+
+
+def without(*keys):
+    return lambda data: {key: value for key, value in data.items() if key not in keys}
+
+
+BAD = {
+    "no geometries": (without("R"), {}, "lacks R; it has E_sto3g"),
+    "no sizes": (without("natoms"), {}, "has neither natoms nor offsets"),
+    "other sizes": (lambda d: d | {"natoms": np.array([3, 2, 6])}, {}, "natoms make 11 atoms, which do not fit"),
+    "flat positions": (lambda d: d | {"R": d["R"].ravel()}, {}, r"R has shape \(30,\)"),
+    "too few names": (lambda d: d | {"names": np.array(["a"])}, {}, "has 1 names for 3 molecules"),
+    "positions in bohr of clashing atoms": (
+        lambda d: d | {"R": d["R"] * 0.05},
+        {},
+        "molecule 'water': positions of atoms",
+    ),
+    "an unknown suffix": (lambda d: d, {"bases": {"svp": "def2-svp"}}, "labels of 'sto3g'; state its basis"),
+    "a suffix too many": (lambda d: d, {"bases": BASES | {"tz": "def2-tzvp"}}, "no labels of 'tz' .it has: sto3g, svp"),
+    "another basis": (lambda d: d, {"bases": BASES | {"svp": "6-31g"}}, "fock_svp has .* numbers, but .* '6-31g' make"),
+    "a basis of that size": (lambda d: d, {"bases": BASES | {"sto3g": "sto-6g"}}, "'water', 'sto3g': overlap differs"),
+    "too few numbers": (lambda d: d | {"mu_svp": d["mu_svp"][:2]}, {}, "mu_svp has 6 numbers, but"),
+    "positions in bohr": (lambda d: d | {"R": d["R"] / BOHR_TO_ANGSTROM}, {}, "'water', 'sto3g': overlap differs"),
+    "no overlap": (without("overlap_svp"), {}, "without an overlap the AO order cannot be found; state the order"),
+    "another order": (lambda d: d, {"order": "orca"}, "order is stated to be 'orca', but the overlap is in .* 'pyscf'"),
+    "no order": (lambda d: d, {"order": "gaussian"}, "order is 'gaussian'; give one of pyscf"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_are_one_line(tmp_path, labels, case):
+    change, options, expected = BAD[case]
+    path = written(tmp_path / "a.npz", change(arrays(labels)))
+    with pytest.raises(InputError, match=expected) as error:
+        read_cookbook(path, **{"bases": BASES, **options})
+    assert "\n" not in str(error.value)
+    assert "a.npz" in str(error.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.npz").write_text("not a zip")
+    np.savez(tmp_path / "pickled.npz", Z=np.array([{"a": 1}], dtype=object))
+    for name in ("a.npz", "none.npz", "none.h5", "pickled.npz"):
+        with pytest.raises(InputError, match=rf"{name}' cannot be read as npz or HDF5"):
+            read_cookbook(tmp_path / name, BASES)
+
+
+@pytest.mark.parametrize("name", ["cookbook_qm7_150", "b3lyp_qm7_train"])
+def test_published_files_are_taken_as_they_are(name):
+    found = read_cookbook(shared_file(f"{name}.npz"), {"sto3g": "sto-3g", "tzvp": "def2-tzvp"})
+    assert (len(found.samples), found.order, found.left_out) == ({"c": 150, "b": 700}[name[0]], "pyscf", [])
+    assert {"fock", "overlap", "mo_energies", "dipole", "polarizability"} <= set(found.samples[0].labels["sto-3g"])
