@@ -232,9 +232,35 @@ def reference_labels(
     iterations: list[tuple[np.ndarray, np.ndarray]] = []
     if set(quantities) & set(OF_ITERATIONS):
         mf.callback = _recorder(iterations)
-    mf = converged(mf, f"{xc}/{shown(basis)} of {molecule.formula}")
+    return labels_of(converged(mf, f"{xc}/{shown(basis)} of {molecule.formula}"), quantities, iterations)
+
+
+def labels_of(
+    mf: Any, quantities: Sequence[str] = OBSERVED, iterations: Sequence[tuple[np.ndarray, np.ndarray]] = ()
+) -> dict[str, np.ndarray]:
+    """Labels of a converged calculation that is there: RHF, RKS, UHF or UKS.
+
+    Levels and orbitals of `mf` become those of its F, for PySCF's last F is built after its last ε and C.
+
+    Args:
+        mf: PySCF's object.
+        quantities: of QUANTITIES.
+        iterations: densities and Fock matrices of the SCF, see `Calculation`.
+
+    Raises:
+        InputError: `mf` is not converged, complex, restricted open-shell or periodic; a quantity is none of QUANTITIES.
+    """
+    require_quantities("quantities", quantities)
+    if len(iterations) == 0 and (lacking := set(quantities) & set(OF_ITERATIONS)):
+        raise InputError(f"quantities has {min(lacking)!r}, but mf keeps no iterations; use reference_labels.")
+    occupations = np.asarray(mf.mo_occ if mf.mo_occ is not None else [])
+    shell = (occupations.ndim == 1 and np.isin(occupations, (0, 2)).all()) or np.isin(occupations, (0, 1)).all()
+    if not mf.converged or not shell or hasattr(mf, "kpt") or np.iscomplexobj(mf.mo_coeff):
+        raise InputError(
+            f"mf is {type(mf).__name__} with converged={mf.converged}; give a real, converged RHF, RKS, UHF or UKS of "
+            "a molecule, with whole occupations."
+        )
     fock, overlap = np.asarray(mf.get_fock()), np.asarray(mf.get_ovlp())
-    # PySCF's last F is built after its last ε and C; all labels are those of the F that is stored.
     mf.mo_energy, mf.mo_coeff = mf.eig(fock, overlap)
     own = Calculation(mf, fock, overlap, iterations)
     return {key: np.asarray(QUANTITIES[key](own)) for key in quantities}

@@ -1,15 +1,22 @@
-"""Labels of others as a data set."""
+"""Labels of others as samples and data sets: files of the cookbook kind, PySCF's objects and checkpoint files."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
-from vpotjax.interop.pyscf_labels import stated_method
+from vpotjax.interop.pyscf import from_pyscf
+from vpotjax.interop.pyscf_labels import OBSERVED, labels_of, stated_method
 from vpotjax.io.cookbook import Imported, read_cookbook
 from vpotjax.io.dataset import Dataset
+from vpotjax.io.foreign import in_own_order, overlaps
+from vpotjax.io.sample import Sample, require_sample
 from vpotjax.reference.splits import split_parts
 
 
@@ -50,3 +57,61 @@ def imported_dataset(
     elements = {int(z) for molecule in molecules for z in molecule.numbers}
     methods = {basis: stated_method(xc, basis, elements) for basis in sizes}
     return Dataset(samples, attributes, {}, methods), found
+
+
+OF_PYSCF = (*OBSERVED, "fock", "overlap")
+"""Quantities that are taken of PySCF's calculations."""
+
+
+def sample_from_pyscf(name: str, mf: Any, basis: str, quantities: Sequence[str] = OF_PYSCF) -> Sample:
+    """A converged PySCF calculation as a sample for training.
+
+    Args:
+        name: of the molecule.
+        mf: RHF, RKS, UHF or UKS.
+        basis: its name in basis-set-exchange, by which the functions are found again; they are compared with those of
+            `mf`.
+        quantities: of `vpotjax.interop.pyscf_labels.QUANTITIES`.
+
+    Raises:
+        InputError: as `from_pyscf` and `labels_of`; the functions of `mf` are not those of `basis`: names the shells
+            that differ, and says whether they are another contraction of the same primitives.
+    """
+    molecule, _ = from_pyscf(mf.mol)
+    if mf.mol.cart:
+        raise InputError(f"mf of {name!r} has Cartesian functions; compute it with spherical ones.")
+    labels = labels_of(mf, quantities)
+    ((_, expected),) = overlaps([molecule], basis)
+    in_own_order(f"mf of {name!r}", molecule, basis, {"overlap": mf.get_ovlp()}, expected, "pyscf")
+    sample = Sample(name, "train", molecule, {basis: labels})
+    require_sample(sample)
+    return sample
+
+
+def sample_from_chkfile(name: str, path: str | Path, basis: str) -> Sample:
+    """A PySCF checkpoint file as a sample for training: OF_PYSCF of the orbitals in it.
+
+    Args:
+        name: of the molecule.
+        path: of a file that `mf.chkfile` names.
+        basis: see `sample_from_pyscf`.
+
+    Raises:
+        InputError: the file is absent or holds no SCF; as `sample_from_pyscf`.
+    """
+    from pyscf import scf
+    from pyscf.scf import chkfile
+
+    try:
+        loaded: tuple[Any, Any] = chkfile.load_scf(str(path))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise InputError(f"{str(path)!r} cannot be read as a checkpoint of PySCF ({line}).") from None
+    mol, stored = loaded
+    mf: Any = (scf.UHF if np.ndim(stored["mo_occ"]) == 2 else scf.RHF)(mol)
+    mf.mo_coeff, mf.mo_energy, mf.mo_occ = (np.asarray(stored[key]) for key in ("mo_coeff", "mo_energy", "mo_occ"))
+    mf.e_tot, mf.converged = float(stored["e_tot"]), True
+    half = mf.get_ovlp() @ mf.mo_coeff
+    fock = np.einsum("...pi,...i,...qi->...pq", half, mf.mo_energy, half)  # the functional is not in the file
+    mf.get_fock = lambda *_, **__: fock
+    return sample_from_pyscf(name, mf, basis)
