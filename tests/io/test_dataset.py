@@ -1,6 +1,8 @@
 """Data set files: round trip, refusals, and the embedded set against recomputed integrals."""
 
 import dataclasses
+import subprocess
+import sys
 
 import h5py
 import jax
@@ -250,6 +252,34 @@ def test_samples_are_read_as_they_are_asked_for(tmp_path, tiny):
             file[599]
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from tests.io.samples import tiny_dataset
+from vpotjax._checks import InputError
+from vpotjax.io.dataset import Dataset, read_dataset, write_dataset
+
+tiny, path = tiny_dataset(), Path(sys.argv[1])
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+for size in (0, 100, 2000, 10_000, 20_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        write_dataset(path, Dataset(200 * list(tiny.samples)))
+    except InputError as error:
+        print("File too large" in str(error), list(path.parent.iterdir()))
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+write_dataset(path, tiny)
+print(len(read_dataset(path).samples))
+"""
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    """In a process of its own: HDF5 ends one in which a write has failed, unless it does not get to know of it."""
+    command = [sys.executable, "-c", FULL, str(tmp_path / "a.h5")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, 5 * "True []\n" + "3\n", "")
+
+
 def test_a_writer_that_is_stopped_leaves_nothing(tmp_path, tiny):
     def stopped():
         with DatasetWriter(tmp_path / "a.h5") as writer:
@@ -265,6 +295,9 @@ def test_a_writer_that_is_stopped_leaves_nothing(tmp_path, tiny):
         writer.append(tiny.samples[0])
         with pytest.raises(InputError, match="'val'"):
             writer.append(dataclasses.replace(tiny.samples[1], split="val"))
+        single = {"small": {"fock": tiny.samples[0].labels["small"]["fock"].astype("f4")}, "new": {"energy": 1.0}}
+        with pytest.raises(InputError, match="'fock' of sample 'water' has dtype float32"):
+            writer.append(dataclasses.replace(tiny.samples[0], labels=single))
         with pytest.raises(InputError, match="exists"):
             DatasetWriter(tmp_path / "a.h5.unfinished")
     assert_equal(Dataset(tiny.samples[:1]), read_dataset(tmp_path / "a.h5"))

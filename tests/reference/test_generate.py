@@ -168,7 +168,9 @@ def test_other_settings_are_refused_with_the_difference(tmp_path, labelled, monk
     """For the parts, and for the finished file; both stay as they are."""
     out = tmp_path / "a.h5"
     settings = dataclasses.replace(SETTINGS, **{key: CHANGES[key]})
-    expected = f"made with other settings: {key} .* there, .* now. Take those, or choose another name"
+    expected = (
+        f"made with other settings: {key} .* there, .* now. Take those, choose another name for out, or delete it"
+    )
     interrupted(monkeypatch, {"a": H2}, out)
     with pytest.raises(InputError, match=f"a.h5.parts' was {expected}"):
         generate({"a": H2}, out, settings)
@@ -357,11 +359,13 @@ def test_a_failure_has_a_reason_and_does_not_end_the_others(tmp_path, labelled, 
 
 
 def test_all_molecules_fail(tmp_path, labelled, monkeypatch):
+    """Then other settings may be tried on the same file."""
     failing(monkeypatch, not_converged)
     with pytest.raises(InputError, match=r"no molecule can be labelled: 'a': RuntimeError: .*; look at") as error:
         generate({"a": HEH}, tmp_path / "a.h5", SETTINGS)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "a.h5").exists()
+    assert names(made({"b": H2}, tmp_path / "a.h5", dataclasses.replace(SETTINGS, seed=3))) == ["b"]
 
 
 OXYGEN = Molecule(np.array([8, 8]), np.diag([2.3, 0, 0])[:2], spin=2)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax.io.raw_file import RawFile
 from vpotjax.io.sample import SPLITS, UNITS, Sample, one_line, require_sample, require_text
 from vpotjax.molecule import Molecule
 
@@ -112,15 +113,21 @@ class DatasetWriter:
 
         from vpotjax.io.hdf5 import SampleWriter
 
-        with self._named():  # "v110": with checksums of all that describes data
-            self._file = h5py.File(self._unfinished, "w", libver=("v110", "v110"))
-        self._writer = SampleWriter(self._file)
+        with self._named():
+            self._raw = RawFile(self._unfinished, "w+")
+        try:
+            with self._named(), self._raw.at_work():  # "v110": with checksums of all that describes data
+                self._file = h5py.File(self._raw, "w", libver=("v110", "v110"))
+            self._writer = SampleWriter(self._file)
+        except BaseException:
+            self._discard()
+            raise
         return self
 
     def append(self, sample: Sample) -> None:
         """One more sample; a refused one leaves the others."""
         require_sample(sample)
-        with self._named():
+        with self._named(), self._raw.at_work():
             self._writer.append(sample)
         self.count += 1
 
@@ -128,17 +135,21 @@ class DatasetWriter:
         try:
             if kind is None:
                 self._require_whole()
-            with self._named() if kind is None else contextlib.suppress(Exception):
-                try:
-                    if kind is None:
-                        self._writer.finish(self.attributes, self.splits, self.methods)
-                finally:
+                with self._named(), self._raw.at_work():
+                    self._writer.finish(self.attributes, self.splits, self.methods)
                     self._file.close()
-                if kind is None:
-                    _synchronised(self._unfinished)
+                with self._named():
+                    os.fsync(self._raw.fileno())
                     self._unfinished.rename(self.path)
         finally:
-            self._unfinished.unlink(missing_ok=True)
+            self._discard()
+
+    def _discard(self) -> None:
+        """Close what is open, and remove what is not whole."""
+        with contextlib.suppress(Exception), self._raw.at_work():
+            self._file.close()
+        self._raw.close()
+        self._unfinished.unlink(missing_ok=True)
 
     def _require_whole(self) -> None:
         if not self.count:
@@ -161,11 +172,6 @@ class DatasetWriter:
                 f"data set {str(self.path)!r} cannot be written: {one_line(error)}; check the folder and the space on "
                 "the disk."
             ) from None
-
-
-def _synchronised(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def write_dataset(path: str | Path, dataset: Dataset) -> None:

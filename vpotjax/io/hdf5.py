@@ -56,10 +56,11 @@ class SampleWriter:
             (name, key): np.asarray(value) for name, labels in sample.labels.items() for key, value in labels.items()
         }
         for label, value in arrays.items():
+            if label in self.labels:
+                self.labels[label].require(value, sample.name)
+        for label, value in arrays.items():
             if label not in self.labels:
                 self.labels[label] = _LabelWriter(self.file, *label, value, sample.name)
-            self.labels[label].require(value, sample.name)
-        for label, value in arrays.items():
             self.labels[label].append(row, value)
         positions = np.asarray(molecule.positions, dtype=float)
         values = (sample.name, sample.split, molecule.natm, molecule.charge, molecule.spin, molecule.numbers, positions)

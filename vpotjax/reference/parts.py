@@ -91,7 +91,7 @@ def own_folder(parts: Path, out: Path, settings: ReferenceSettings) -> Iterator[
         with lock:  # which the system releases when the process is killed
             note = parts / SETTINGS
             stated = _stated(note)
-            if stated is None:
+            if stated is None or not any(parts.glob("*.h5")):  # nothing is lost by other settings
                 _write_text(note, json.dumps(settings.stated(), indent=2))
             else:
                 require_same(f"folder {str(parts)!r}", stated, settings)
@@ -140,8 +140,8 @@ def require_same(where: str, stated: Any, settings: ReferenceSettings) -> None:
     ]
     if differences:
         raise InputError(
-            f"{where} was made with other settings: {'; '.join(differences)}. Take those, or choose "
-            "another name for out."
+            f"{where} was made with other settings: {'; '.join(differences)}. Take those, choose "
+            "another name for out, or delete it."
         )
 
 
