@@ -27,11 +27,12 @@ def calculation(kind, basis="6-31g", spin=0, **options):
 @pytest.mark.parametrize(("kind", "spin"), [(scf.RHF, 0), (dft.RKS, 0), (scf.UHF, 1)])
 def test_an_object_and_its_checkpoint_give_the_same_sample(tmp_path, kind, spin):
     mf = calculation(kind, spin=spin, chkfile=str(tmp_path / "a.chk"))
-    stored = sample_from_chkfile("ammonia", tmp_path / "a.chk", "6-31g")
+    xc = "lda,vwn" if kind is dft.RKS else "hf"
+    stored = sample_from_chkfile("ammonia", tmp_path / "a.chk", "6-31g", xc)
     sample = sample_from_pyscf("ammonia", mf, "6-31g")
     assert (sample.name, sample.molecule.spin, set(sample.labels["6-31g"])) == ("ammonia", spin, set(OF_PYSCF))
     for key, value in sample.labels["6-31g"].items():
-        np.testing.assert_allclose(stored.labels["6-31g"][key], value, atol=3e-5, err_msg=key)
+        np.testing.assert_allclose(stored.labels["6-31g"][key], value, atol=1e-7, err_msg=key)
     if kind is scf.RHF:
         expected = reference_labels(g2("NH3"), "6-31g", "hf", quantities=OF_PYSCF)
         for key, value in expected.items():
@@ -57,6 +58,11 @@ def test_objects_that_will_not_do(tmp_path):
     (tmp_path / "text.chk").write_text("no HDF5")
     with h5py.File(tmp_path / "empty.chk", "w"):
         pass
+    calculation(scf.RHF, max_cycle=1, chkfile=str(tmp_path / "early.chk"))
+    calculation(scf.RHF, chkfile=str(tmp_path / "hf.chk"))
+    for name, xc in (("early.chk", "hf"), ("hf.chk", "pbe")):
+        with pytest.raises(InputError, match=rf"{name}': with xc='{xc}' F mixes .*has not converged, or is of another"):
+            sample_from_chkfile("a", tmp_path / name, "6-31g", xc)
     for name in ("none.chk", "text.chk", "empty.chk"):
         with pytest.raises(InputError, match=f"{name}' cannot be read as a checkpoint of PySCF"):
-            sample_from_chkfile("a", tmp_path / name, "6-31g")
+            sample_from_chkfile("a", tmp_path / name, "6-31g", "hf")

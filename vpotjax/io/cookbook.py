@@ -16,7 +16,7 @@ import numpy as np
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
 from vpotjax.io.foreign import OF_AOS, in_own_order, overlaps
-from vpotjax.io.sample import Sample
+from vpotjax.io.sample import Sample, one_line
 from vpotjax.molecule import Molecule
 from vpotjax.units import ANGSTROM_TO_BOHR
 
@@ -90,8 +90,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with h5py.File(path, "r") as file:
             return {key: np.asarray(item[()]) for key, item in file.items() if isinstance(item, h5py.Dataset)}
     except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(f"{str(path)!r} cannot be read as npz or HDF5 ({type(error).__name__}: {line}).") from None
+        line = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{str(path)!r} cannot be read as npz or HDF5 ({line}).") from None
 
 
 def _molecules(path: Path, data: Mapping[str, np.ndarray]) -> tuple[list[Molecule], list[str]]:

@@ -26,7 +26,7 @@ def overlaps(molecules: Sequence[Molecule], basis: str) -> Iterator[tuple[int, n
     for group, shape in buckets(molecules, basis, 2):
         program = jax.jit(functools.partial(map_batch, lambda one: overlap(one.basis, one.positions)))
         for start in range(0, len(group), CHUNK):
-            rows = group[np.minimum(np.arange(start, start + CHUNK), len(group) - 1)][: max(len(group), 1)]
+            rows = group[np.minimum(np.arange(start, start + CHUNK), len(group) - 1)][: len(group)]
             batch = pad_batch([molecules[i] for i in rows], basis, shape)
             for i, own, mask in zip(rows, np.asarray(program(batch)), np.asarray(batch.basis.ao_mask), strict=True):
                 yield int(i), own[np.ix_(mask, mask)]

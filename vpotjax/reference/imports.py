@@ -11,12 +11,12 @@ import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
-from vpotjax.interop.pyscf import from_pyscf
+from vpotjax.interop.pyscf import from_pyscf, require_functional
 from vpotjax.interop.pyscf_labels import OBSERVED, labels_of, stated_method
 from vpotjax.io.cookbook import Imported, read_cookbook
 from vpotjax.io.dataset import Dataset
 from vpotjax.io.foreign import in_own_order, overlaps
-from vpotjax.io.sample import Sample, require_sample
+from vpotjax.io.sample import Sample, one_line, require_sample
 from vpotjax.reference.splits import split_parts
 
 
@@ -61,6 +61,9 @@ def imported_dataset(
 
 OF_PYSCF = (*OBSERVED, "fock", "overlap")
 """Quantities that are taken of PySCF's calculations."""
+SLOPE = 6e-3
+"""Hartree. Of orbitals from density fitting F has up to 3e-3 here, and from other grids 2e-4. Of orbitals of B3LYP
+it has 1.3e-2 and more with PBE or PBE0 (NH3, CH3OH, benzene), but 5e-4 with the other VWN: these are not told apart."""
 
 
 def sample_from_pyscf(name: str, mf: Any, basis: str, quantities: Sequence[str] = OF_PYSCF) -> Sample:
@@ -88,30 +91,41 @@ def sample_from_pyscf(name: str, mf: Any, basis: str, quantities: Sequence[str] 
     return sample
 
 
-def sample_from_chkfile(name: str, path: str | Path, basis: str) -> Sample:
-    """A PySCF checkpoint file as a sample for training: OF_PYSCF of the orbitals in it.
+def sample_from_chkfile(name: str, path: str | Path, basis: str, xc: str) -> Sample:
+    """A PySCF checkpoint file as a sample for training: OF_PYSCF, of the F that the density in it makes.
+
+    A checkpoint does not say whether its SCF has converged, or with which functional; F is made again to see both.
 
     Args:
         name: of the molecule.
         path: of a file that `mf.chkfile` names.
         basis: see `sample_from_pyscf`.
+        xc: functional of the calculation, or "hf".
 
     Raises:
-        InputError: the file is absent or holds no SCF; as `sample_from_pyscf`.
+        InputError: the file is absent or holds no SCF; F mixes its occupied and virtual orbitals, so it is not
+            converged or of another functional; as `sample_from_pyscf`.
     """
-    from pyscf import scf
+    from pyscf import dft, scf
     from pyscf.scf import chkfile
 
+    require_functional(xc)
     try:
         loaded: tuple[Any, Any] = chkfile.load_scf(str(path))
     except (OSError, KeyError, ValueError, TypeError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(f"{str(path)!r} cannot be read as a checkpoint of PySCF ({line}).") from None
+        raise InputError(f"{str(path)!r} cannot be read as a checkpoint of PySCF ({one_line(error)}).") from None
     mol, stored = loaded
-    mf: Any = (scf.UHF if np.ndim(stored["mo_occ"]) == 2 else scf.RHF)(mol)
+    unrestricted = np.ndim(stored["mo_occ"]) == 2
+    if xc.lower() == "hf":
+        mf: Any = (scf.UHF if unrestricted else scf.RHF)(mol)
+    else:
+        mf = (dft.UKS if unrestricted else dft.RKS)(mol, xc=xc)
     mf.mo_coeff, mf.mo_energy, mf.mo_occ = (np.asarray(stored[key]) for key in ("mo_coeff", "mo_energy", "mo_occ"))
+    slope = float(np.abs(mf.get_grad(mf.mo_coeff, mf.mo_occ)).max(initial=0))
+    if not slope < SLOPE:
+        raise InputError(
+            f"{str(path)!r}: with xc={xc!r} F mixes occupied and virtual orbitals by {slope:.2g} hartree, more than "
+            f"{SLOPE}; its SCF has not converged, or is of another functional."
+        )
     mf.e_tot, mf.converged = float(stored["e_tot"]), True
-    half = mf.get_ovlp() @ mf.mo_coeff
-    fock = np.einsum("...pi,...i,...qi->...pq", half, mf.mo_energy, half)  # the functional is not in the file
-    mf.get_fock = lambda *_, **__: fock
     return sample_from_pyscf(name, mf, basis)
