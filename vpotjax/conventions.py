@@ -169,7 +169,18 @@ def matching_ao_order(
     atoms: Sequence[int] | None = None,
     tolerance: float = 1e-6,
 ) -> str:
-    """The order of AO_ORDERS in which a file's `overlap` equals `expected`, the recomputed one in PySCF's order.
+    """The order of AO_ORDERS in which a file's `overlap` equals `expected`; the first one, see `fitting_ao_orders`."""
+    return fitting_ao_orders(overlap, expected, shells, atoms, tolerance)[0]
+
+
+def fitting_ao_orders(
+    overlap: np.ndarray,
+    expected: np.ndarray,
+    shells: Sequence[int],
+    atoms: Sequence[int] | None = None,
+    tolerance: float = 1e-6,
+) -> list[str]:
+    """All orders of AO_ORDERS in which a file's `overlap` equals `expected`, the recomputed one in PySCF's order.
 
     Args:
         overlap, expected: (nao, nao).
@@ -187,9 +198,8 @@ def matching_ao_order(
             "ones."
         )
     differences = {order: reorder_ao(overlap, shells, order, "pyscf") - expected for order in AO_ORDERS}
-    for order, difference in differences.items():
-        if np.abs(difference).max() < tolerance:
-            return order
+    if fitting := [order for order, difference in differences.items() if np.abs(difference).max() < tolerance]:
+        return fitting
     best = min(differences, key=lambda order: float(np.linalg.norm(differences[order])))
     error = float(np.abs(differences[best]).max())
     differing = _differing_shells(differences[best], shells, max(tolerance, OTHER_DIGITS))

@@ -1,5 +1,7 @@
 """Files of the cookbook kind, written here from PySCF's results in the order of each program."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -9,8 +11,11 @@ from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
 from vpotjax.conventions import AO_ORDERS, reorder_ao
 from vpotjax.interop.pyscf_labels import reference_labels
-from vpotjax.io.cookbook import NAMES, read_cookbook
-from vpotjax.reference.imports import imported_dataset
+from vpotjax.io.cookbook import NAMES, open_cookbook, write_cookbook
+from vpotjax.io.dataset import read_dataset
+from vpotjax.io.foreign import converted, found_layout
+from vpotjax.molecule import Molecule
+from vpotjax.reference.imports import import_file
 from vpotjax.units import BOHR_TO_ANGSTROM
 
 BASES = {"sto3g": "sto-3g", "svp": "def2-svp"}
@@ -57,14 +62,21 @@ def written(path, data):
     return path
 
 
+def read(path, bases=BASES, order=None):
+    """Order and samples of a file."""
+    source = open_cookbook(path, bases)
+    layout = found_layout(source, order)
+    return layout, list(converted(source, layout))
+
+
 @pytest.mark.parametrize("order", AO_ORDERS)
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])
 def test_every_order_is_found_and_every_label_comes_back(tmp_path, labels, order, suffix):
     path = written(tmp_path / f"a{suffix}", arrays(labels, order))
-    found = read_cookbook(path, BASES)
-    assert found.order == ("orca" if order == "psi4" else order)  # which are the same up to d functions
-    assert found.left_out == ["colour"]
-    for i, (sample, (name, molecule)) in enumerate(zip(found.samples, MOLECULES.items(), strict=True)):
+    layout, samples = read(path)
+    assert layout == ("orca or psi4" if order in ("orca", "psi4") else order)  # which are the same up to d functions
+    assert open_cookbook(path, BASES).left_out == ["colour"]
+    for i, (sample, (name, molecule)) in enumerate(zip(samples, MOLECULES.items(), strict=True)):
         assert sample.name == name
         np.testing.assert_allclose(sample.molecule.positions, molecule.positions, atol=1e-12)
         for key, basis in BASES.items():
@@ -74,7 +86,11 @@ def test_every_order_is_found_and_every_label_comes_back(tmp_path, labels, order
 
 
 def test_a_data_set_is_split_and_says_what_it_is(tmp_path, labels):
-    dataset, _ = imported_dataset(written(tmp_path / "a.npz", arrays(labels)), BASES, "hf", None, 0.34, 0.34)
+    path = written(tmp_path / "a.npz", arrays(labels))
+    found = import_file(path, tmp_path / "a.h5", BASES, "hf", check=1, validation=0.34, test=0.34)
+    dataset = read_dataset(tmp_path / "a.h5")
+    assert max(found.errors.values()) < 1e-5
+    assert set(found.errors) == {("H2", "sto-3g"), ("H2", "def2-svp")}
     assert sorted(s.split for s in dataset.samples) == ["test", "train", "validation"]
     assert {k: dataset.attribute(k) for k in ("xc", "small_basis", "large_basis", "imported_from")} == {
         "xc": "hf",
@@ -111,8 +127,10 @@ def test_a_fault_in_one_shell_is_named(tmp_path, labels, shell, fault):
             own[0] = permuted(own[0], places)
         own[0] = factor[:, None] * own[0] * factor
         data[f"{key}_svp"] = np.concatenate([v.ravel() for v in own])
-    with pytest.raises(InputError, match=rf"molecule 'water', 'svp': .* {shell} \({'spd'[shells[shell]]} of atom 0\)"):
-        read_cookbook(written(tmp_path / "a.npz", data), BASES)
+    with pytest.raises(
+        InputError, match=rf"molecule 'water', 'def2-svp': .* {shell} \({'spd'[shells[shell]]} of atom 0\)"
+    ):
+        read(written(tmp_path / "a.npz", data), BASES)
 
 
 def without(*keys):
@@ -133,10 +151,10 @@ BAD = {
     "an unknown suffix": (lambda d: d, {"bases": {"svp": "def2-svp"}}, "labels of 'sto3g'; state its basis"),
     "a suffix too many": (lambda d: d, {"bases": BASES | {"tz": "def2-tzvp"}}, "no labels of 'tz' .it has: sto3g, svp"),
     "another basis": (lambda d: d, {"bases": BASES | {"svp": "6-31g"}}, "fock_svp has .* numbers, but .* '6-31g' make"),
-    "a basis of that size": (lambda d: d, {"bases": BASES | {"sto3g": "sto-6g"}}, "'water', 'sto3g': overlap differs"),
+    "a basis of that size": (lambda d: d, {"bases": BASES | {"sto3g": "sto-6g"}}, "'water', 'sto-6g': overlap differs"),
     "too few numbers": (lambda d: d | {"mu_svp": d["mu_svp"][:2]}, {}, "mu_svp has 6 numbers, but"),
-    "positions in bohr": (lambda d: d | {"R": d["R"] / BOHR_TO_ANGSTROM}, {}, "'water', 'sto3g': overlap differs"),
-    "no overlap": (without("overlap_svp"), {}, "without an overlap the AO order cannot be found; state the order"),
+    "positions in bohr": (lambda d: d | {"R": d["R"] / BOHR_TO_ANGSTROM}, {}, "'water', 'sto-3g': overlap differs"),
+    "another order by T + SAP": (without("overlap_svp", "overlap_sto3g"), {"order": "orca"}, "by its distance from T"),
     "another order": (lambda d: d, {"order": "orca"}, "order is stated to be 'orca', but the overlap is in .* 'pyscf'"),
     "no order": (lambda d: d, {"order": "gaussian"}, "order is 'gaussian'; give one of pyscf"),
 }
@@ -147,9 +165,9 @@ def test_bad_files_are_one_line(tmp_path, labels, case):
     change, options, expected = BAD[case]
     path = written(tmp_path / "a.npz", change(arrays(labels)))
     with pytest.raises(InputError, match=expected) as error:
-        read_cookbook(path, **{"bases": BASES, **options})
+        read(path, **options)
     assert "\n" not in str(error.value)
-    assert "a.npz" in str(error.value)
+    assert "a.npz" in str(error.value) or case == "no order"
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -157,11 +175,66 @@ def test_files_that_cannot_be_read(tmp_path):
     np.savez(tmp_path / "pickled.npz", Z=np.array([{"a": 1}], dtype=object))
     for name in ("a.npz", "none.npz", "none.h5", "pickled.npz"):
         with pytest.raises(InputError, match=rf"{name}' cannot be read as npz or HDF5"):
-            read_cookbook(tmp_path / name, BASES)
+            open_cookbook(tmp_path / name, BASES)
+
+
+@pytest.mark.parametrize("order", ["pyscf", "e3nn", "cp2k", "orca"])
+def test_without_overlaps_the_order_is_found_by_the_fock_matrix(tmp_path, labels, order):
+    data = without("overlap_svp", "overlap_sto3g")(arrays(labels, order))
+    layout, samples = read(written(tmp_path / "a.npz", data))
+    assert layout == ("orca or psi4" if order == "orca" else order)
+    for sample, own in zip(samples, labels["svp"], strict=True):
+        for key in ("fock", "overlap"):
+            np.testing.assert_allclose(sample.labels["def2-svp"][key], own[key], atol=1e-8)
+
+
+@pytest.mark.parametrize("order", AO_ORDERS)
+def test_with_f_functions_every_order_is_itself(tmp_path, order):
+    """And shells in the order of the table of 6-31G, which is s s p s p, are sorted."""
+    water = g2("H2O")
+    made = {
+        basis: reference_labels(water, basis, "hf", quantities=["fock", "overlap"]) for basis in ("def2-tzvp", "6-31g")
+    }
+    listed = np.array([0, 1, 3, 4, 5, 2, 6, 7, 8, *range(9, 13)])  # of oxygen
+    data = {"Z": water.numbers, "R": water.positions * BOHR_TO_ANGSTROM, "natoms": np.array([3])}
+    for suffix, basis in (("tz", "def2-tzvp"), ("pople", "6-31g")):
+        shells = load_basis(basis, water.numbers).shell_angular_momenta()
+        for key in ("fock", "overlap"):
+            matrix = reorder_ao(made[basis][key], shells, "pyscf", order)
+            data[f"{key}_{suffix}"] = (matrix if suffix == "tz" else matrix[np.ix_(listed, listed)]).ravel()
+    layout, (sample,) = read(written(tmp_path / "a.npz", data), {"tz": "def2-tzvp", "pople": "6-31g"})
+    assert layout == f"{order}-listed"
+    for basis in made:
+        for key in ("fock", "overlap"):
+            np.testing.assert_allclose(sample.labels[basis][key], made[basis][key], atol=1e-8)
+
+
+def test_what_is_written_is_read_again(tmp_path, labels):
+    """Files of this kind that the package writes, in the order of another program."""
+    _, samples = read(written(tmp_path / "a.npz", arrays(labels)))
+    suffixes = {basis: suffix for suffix, basis in BASES.items()}
+    assert write_cookbook(tmp_path / "b.npz", samples, suffixes, "e3nn") == []
+    layout, again = read(tmp_path / "b.npz")
+    assert layout == "e3nn"
+    for one, two in zip(samples, again, strict=True):
+        assert one.name == two.name
+        for basis, own in one.labels.items():
+            for key, value in own.items():
+                np.testing.assert_allclose(two.labels[basis][key], value, atol=1e-12, err_msg=key)
+    with pytest.raises(InputError, match=r"b\.npz' exists"):
+        write_cookbook(tmp_path / "b.npz", samples, suffixes)
+    open_shell = dataclasses.replace(samples[0], molecule=Molecule(np.array([8, 1]), np.eye(3)[:2] * 1.8, spin=1))
+    with pytest.raises(InputError, match="'water' has charge or spin"):
+        write_cookbook(tmp_path / "c.npz", [open_shell], suffixes)
+    fewer = dataclasses.replace(samples[0], labels={"sto-3g": samples[0].labels["sto-3g"]})
+    with pytest.raises(InputError, match="'water' has no 'fock' in 'def2-svp', but others have"):
+        write_cookbook(tmp_path / "c.npz", [fewer, *samples[1:]], suffixes)
+    assert not (tmp_path / "c.npz").exists()
 
 
 @pytest.mark.parametrize("name", ["cookbook_qm7_150", "b3lyp_qm7_train"])
 def test_published_files_are_taken_as_they_are(name):
-    found = read_cookbook(shared_file(f"{name}.npz"), {"sto3g": "sto-3g", "tzvp": "def2-tzvp"})
-    assert (len(found.samples), found.order, found.left_out) == ({"c": 150, "b": 700}[name[0]], "pyscf", [])
-    assert {"fock", "overlap", "mo_energies", "dipole", "polarizability"} <= set(found.samples[0].labels["sto-3g"])
+    path, bases = shared_file(f"{name}.npz"), {"sto3g": "sto-3g", "tzvp": "def2-tzvp"}
+    layout, samples = read(path, bases)
+    assert (len(samples), layout) == ({"c": 150, "b": 700}[name[0]], "pyscf")
+    assert {"fock", "overlap", "mo_energies", "dipole", "polarizability"} <= set(samples[0].labels["sto-3g"])

@@ -291,23 +291,13 @@ def method_description(
     coefficients.
     """
     import pyscf
-    from pyscf.dft import dft_parser, libxc
 
-    description: dict[str, Any] = {"program": "PySCF", "version": pyscf.__version__, "xc": xc}
+    own: dict[str, Any] = {"program": "PySCF", "version": pyscf.__version__}
     if xc.lower() != "hf":
-        name, _, dispersion = dft_parser.parse_dft(xc)
-        _, terms = libxc.parse_xc(name)
-        description |= {
-            "functional": [[int(number), float(factor)] for number, factor in terms],
-            "exact_exchange": float(libxc.hybrid_coeff(name)),
-            "range_separation": [float(x) for x in libxc.rsh_coeff(name)],
-            "dispersion": str(dispersion) if dispersion else None,
-            "libxc_version": str(libxc.__version__),
-            "grid_level": grid_level,
-        }
+        own["grid_level"] = grid_level
     return {
         **stated_method(xc, basis, elements),
-        **description,
+        **own,
         "reference": "unrestricted" if unrestricted else "restricted, of open shells unrestricted",
         "density_fitting": "PySCF's auxiliary basis for the orbital basis" if density_fit else None,
         "convergence_hartree": CONVERGENCE,
@@ -315,11 +305,36 @@ def method_description(
 
 
 def stated_method(xc: str, basis: BasisTable, elements: Iterable[int]) -> dict[str, Any]:
-    """What is known of labels of any program: the functional's name, and the functions that the basis has here."""
+    """What is known of labels of any program: the functional, and the functions that the basis has here.
+
+    The functional has its definition where PySCF is installed and knows it.
+    """
     functions = {}
     for z in sorted({int(z) for z in elements} - {0}):
         shells, core = element_basis(basis, z)
         rows = [[int(l), *np.asarray(primitives, float).tolist()] for l, *primitives in shells]
         functions[str(z)] = {"core_electrons": core, "shells": rows}
     stated = {"xc": xc, "basis": shown(basis), "ao_order": "pyscf", "units": "atomic units"}
-    return stated | {"basis_functions": functions}
+    return stated | _definition(xc) | {"basis_functions": functions}
+
+
+def _definition(xc: str) -> dict[str, Any]:
+    """Of a functional, by its parts in libxc."""
+    try:
+        from pyscf.dft import dft_parser, libxc
+    except ImportError:
+        return {}
+    if xc.lower() == "hf":
+        return {}
+    try:
+        name, _, dispersion = dft_parser.parse_dft(xc)
+        _, terms = libxc.parse_xc(name)
+        return {
+            "functional": [[int(number), float(factor)] for number, factor in terms],
+            "exact_exchange": float(libxc.hybrid_coeff(name)),
+            "range_separation": [float(x) for x in libxc.rsh_coeff(name)],
+            "dispersion": str(dispersion) if dispersion else None,
+            "libxc_version": str(libxc.__version__),
+        }
+    except (KeyError, ValueError, NotImplementedError):  # a name of another program's
+        return {}

@@ -7,18 +7,19 @@ What the suffix stands for is not in the file. (The example hamiltonian-qm7 of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
-from vpotjax.io.foreign import OF_AOS, in_own_order, overlaps
+from vpotjax.conventions import AO_ORDERS, reorder_ao
+from vpotjax.io.foreign import OF_AOS, Foreign
 from vpotjax.io.sample import Sample, one_line
 from vpotjax.molecule import Molecule
-from vpotjax.units import ANGSTROM_TO_BOHR
+from vpotjax.units import ANGSTROM_TO_BOHR, BOHR_TO_ANGSTROM
 
 NAMES = {
     "fock": "fock",
@@ -33,27 +34,17 @@ NAMES = {
 SYMMETRIC = ("polarizability", "fock", "overlap", "mayer_bond_orders")  # rounding is taken out
 
 
-class Imported(NamedTuple):
-    """Samples, the quantities that were not taken, and the AO order of the matrices; None without matrices."""
-
-    samples: list[Sample]
-    left_out: list[str]
-    order: str | None
-
-
-def read_cookbook(path: str | Path, bases: Mapping[str, str], order: str | None = None) -> Imported:
-    """All molecules of a file, for training, with matrices in PySCF's AO order.
+def open_cookbook(path: Path, bases: Mapping[str, str]) -> Foreign:
+    """A file, all of which is read; nothing in it is unpickled.
 
     Args:
-        path: of an npz or HDF5 file; nothing in it is unpickled.
+        path: of an npz or HDF5 file.
         bases: what each suffix stands for, such as {"sto3g": "sto-3g", "tzvp": "def2-tzvp"}.
-        order: of the AOs as it is stated; default: found by the overlap.
 
     Raises:
-        InputError: the file is absent or damaged, lacks geometries, has a suffix that `bases` lack, arrays that do not
-            fit each other, or matrices in no known AO order; names file, array and molecule.
+        InputError: the file is absent or damaged, lacks geometries, has a suffix that `bases` lack, or arrays that do
+            not fit each other; names file and array.
     """
-    path = Path(path)
     data = _arrays(path)
     molecules, names = _molecules(path, data)
     suffixes = {key.rpartition("_")[2] for key in data if key.rpartition("_")[0] in NAMES}
@@ -62,22 +53,83 @@ def read_cookbook(path: str | Path, bases: Mapping[str, str], order: str | None 
     if lacking := sorted(set(bases) - suffixes):
         known = ", ".join(sorted(suffixes)) or "none"
         raise InputError(f"{str(path)!r} has no labels of {lacking[0]!r} (it has: {known}); leave it out.")
-    labels: list[dict[str, Any]] = [{} for _ in molecules]
-    taken, orders = {"Z", "R", "natoms", "offsets", "names"}, set()
+    labels: list[dict[str, dict[str, Any]]] = [{basis: {} for basis in bases.values()} for _ in molecules]
+    taken = {"Z", "R", "natoms", "offsets", "names"}
     for suffix, basis in bases.items():
         keys = [key for key in NAMES if f"{key}_{suffix}" in data]
         taken |= {f"{key}_{suffix}" for key in [*keys, "nao"]}
-        columns = {NAMES[key]: list(_column(path, data, key, suffix, molecules, basis)) for key in keys}
-        expected = dict(overlaps(molecules, basis)) if set(columns) & set(OF_AOS) else {}
-        for i, molecule in enumerate(molecules):
-            own = {key: column[i] for key, column in columns.items()}
-            where = f"{str(path)!r}, molecule {names[i]!r}, {suffix!r}"
-            labels[i][basis], found = in_own_order(where, molecule, basis, own, expected.get(i), order)
-            orders |= {found} - {None}
-    if len(orders) > 1:  # H2 in s functions fits any order, and the first one that fits is found
-        return read_cookbook(path, bases, min(map(str, orders - {"pyscf"})))
-    samples = [Sample(n, "train", m, own) for n, m, own in zip(names, molecules, labels, strict=True)]
-    return Imported(samples, sorted(set(data) - taken), next(iter(orders), None))
+        for key in keys:
+            for own, value in zip(labels, _column(path, data, key, suffix, molecules, basis), strict=True):
+                own[basis][NAMES[key]] = value
+    return Foreign(path, names, molecules, list(bases.values()), labels.__getitem__, sorted(set(data) - taken))
+
+
+def write_cookbook(
+    path: str | Path, samples: Sequence[Sample], suffixes: Mapping[str, str], order: str = "pyscf"
+) -> list[str]:
+    """Write samples as an npz file of this kind, whole or not at all; returns what the format has no place for.
+
+    Args:
+        path: new npz file.
+        samples: all with the same labels.
+        suffixes: by the name of a set of labels, such as {"sto-3g": "sto3g"}.
+        order: of AO_ORDERS, of the matrices.
+
+    Raises:
+        InputError: the path exists or cannot be written; a sample lacks a label that others have, or is of an open
+            shell, whose spins the format cannot tell; `order` is unknown.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{str(path)!r} exists; delete it or choose another name.")
+    if order not in AO_ORDERS:
+        raise InputError(f"order is {order!r}; give one of {', '.join(AO_ORDERS)}.")
+    for sample in samples:
+        if sample.molecule.spin or sample.molecule.charge:
+            raise InputError(f"sample {sample.name!r} has charge or spin, for which the format has no place.")
+    molecules = [s.molecule for s in samples]
+    arrays: dict[str, Any] = {
+        "Z": np.concatenate([m.numbers for m in molecules]),
+        "R": np.concatenate([m.positions for m in molecules]) * BOHR_TO_ANGSTROM,
+        "natoms": np.array([m.natm for m in molecules]),
+        "names": np.array([s.name for s in samples]),
+    }
+    for basis, suffix in suffixes.items():
+        for short, key in NAMES.items():
+            if any(key in s.labels.get(basis, {}) for s in samples):
+                arrays[f"{short}_{suffix}"] = _flattened(samples, basis, key, order)
+        if f"eps_{suffix}" in arrays:
+            arrays[f"nao_{suffix}"] = np.array([len(s.labels[basis]["mo_energies"]) for s in samples])
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            np.savez(file, **arrays)
+        unfinished.rename(path)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be written ({one_line(error)}); check folder and disk.") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+    known = {key for basis in suffixes for s in samples for key in s.labels.get(basis, {})}
+    return sorted(known - set(NAMES.values()))
+
+
+def _flattened(samples: Sequence[Sample], basis: str, key: str, order: str) -> np.ndarray:
+    values = []
+    for sample in samples:
+        if key not in sample.labels.get(basis, {}):
+            raise InputError(f"sample {sample.name!r} has no {key!r} in {basis!r}, but others have; leave it out.")
+        value = np.asarray(sample.labels[basis][key])
+        if value.ndim == 3 or (key == "mo_energies" and value.ndim == 2):
+            raise InputError(f"sample {sample.name!r} is unrestricted, for whose spins the format has no place.")
+        if key in OF_AOS:
+            shells = load_basis(basis, sample.molecule.numbers).shell_angular_momenta()
+            value = reorder_ao(value, shells, "pyscf", order)
+        values.append(value)
+    return (
+        np.stack(values)
+        if key in ("energy", "dipole", "polarizability")
+        else np.concatenate([v.ravel() for v in values])
+    )
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

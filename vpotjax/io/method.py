@@ -36,8 +36,10 @@ def method_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list
     """
     keys = [key for key in DECISIVE if key in one and key in other and one[key] != other[key]]
     found = [f"{key} {one[key]!r} and {other[key]!r}" for key in keys]
-    if one.get("xc", "").lower() != other.get("xc", "").lower() and not {"functional"} & (one.keys() | other.keys()):
-        found.append(f"xc {one.get('xc')!r} and {other.get('xc')!r}")
+    defined = "functional" in one and "functional" in other
+    names = [str(method["xc"]) for method in (one, other) if "xc" in method]
+    if not defined and len({name.lower() for name in names}) > 1:
+        found.append(f"xc {names[0]!r} and {names[1]!r}")
     own, others = (_functions(method).get("basis_functions", {}) for method in (one, other))
     changed = sorted((z for z in own.keys() & others.keys() if own[z] != others[z]), key=int)
     if changed:

@@ -48,8 +48,10 @@ def split_parts(
         raise InputError(f"validation={validation} and test={test} leave no training molecules; give a sum below 1.")
     groups = list(range(len(names))) if by == "random" else _molecules(names, molecules)
     count = max(groups) + 1
-    first = [groups.index(group) for group in range(count)]
-    chosen = [molecules[i] for i in first]
+    first: dict[int, int] = {}
+    for i, group in enumerate(groups):
+        first.setdefault(group, i)
+    chosen = [molecules[i] for i in first.values()]
     order = np.random.default_rng(seed).permutation(count)
     ntest = round(test * count)
     if by == "size":
