@@ -77,15 +77,17 @@ def test_observables_are_those_of_this_package(molecule, unrestricted):
     np.testing.assert_allclose(labels["mo_energies"], levels, atol=1e-10)
 
 
+@pytest.mark.parametrize("density_fit", [False, True])
 @pytest.mark.parametrize(("molecule", "unrestricted"), SHELLS)
-def test_forces_are_the_slope_of_the_energy(molecule, unrestricted):
-    forces = reference_labels(molecule, "6-31g", "hf", quantities=["forces"], unrestricted=unrestricted)["forces"]
+def test_forces_are_the_slope_of_the_energy(molecule, unrestricted, density_fit):
+    options = {"unrestricted": unrestricted, "density_fit": density_fit}
+    forces = reference_labels(molecule, "6-31g", "hf", quantities=["forces"], **options)["forces"]
     energies = []
     for step in (1e-3, -1e-3):
         moved = np.array(molecule.positions)
         moved[1, 2] += step
         own = Molecule(molecule.numbers, moved, molecule.charge, molecule.spin)
-        energies.append(reference_labels(own, "6-31g", "hf", unrestricted=unrestricted)["energy"])
+        energies.append(reference_labels(own, "6-31g", "hf", **options)["energy"])
     assert forces[1, 2] == pytest.approx((energies[1] - energies[0]) / 2e-3, abs=1e-6)
     np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-6)
 

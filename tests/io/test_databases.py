@@ -11,6 +11,7 @@ from ase.db import connect
 from tests.molecules import distorted
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
+from vpotjax.cli import main
 from vpotjax.conventions import reorder_ao
 from vpotjax.interop.pyscf_labels import reference_labels
 from vpotjax.io.databases import open_database
@@ -158,6 +159,25 @@ def test_a_functional_that_is_not_that_of_the_file_is_refused(tmp_path, labels):
         import_file(water, tmp_path / "out.h5", {"a": "def2-svp"}, "hf")
     with pytest.raises(InputError, match=r"bytes for 169 numbers|in '6-31g' with 13 functions"):
         import_file(water, tmp_path / "out.h5", {"": "6-31g"}, "hf", **PARTS)
+
+
+def test_commands(tmp_path, labels, capsys):
+    path = phisnet(tmp_path / "water.db", labels)
+    options = ["--xc", "hf", "--check", "1", "--validation", "0", "--test", "0.5"]
+    assert main(["import", str(path), "--out", str(tmp_path / "a.h5"), *options]) == 0
+    text = capsys.readouterr().out
+    assert "a.h5, train 1, validation 0, test 1; hf, matrices in the order of cp2k" in text
+    assert "PySCF's F or levels of water in def2-svp differ by" in text
+    assert "not taken: C, F" in text
+    assert main(["export", str(tmp_path / "a.h5"), "--out", str(tmp_path / "a.npz"), "--order", "e3nn"]) == 0
+    assert "2 molecules are in" in capsys.readouterr().out
+    source = ["import", str(tmp_path / "a.npz"), "--out", str(tmp_path / "b.h5"), "--bases", "def2svp=def2-svp"]
+    assert main([*source, *options]) == 0
+    assert "hf, matrices in the order of e3nn" in capsys.readouterr().out
+    one, two = (read_dataset(tmp_path / name).samples for name in ("a.h5", "b.h5"))
+    for first, second in zip(one, two, strict=True):
+        for key, value in first.labels["def2-svp"].items():
+            np.testing.assert_allclose(second.labels["def2-svp"][key], value, atol=1e-10, err_msg=key)
 
 
 class Evil:

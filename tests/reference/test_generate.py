@@ -19,7 +19,7 @@ from vpotjax.reference import generate as module
 from vpotjax.reference import parts as parts_module
 from vpotjax.reference import workers as workers_module
 from vpotjax.reference.generate import generate
-from vpotjax.reference.parts import assign_splits
+from vpotjax.reference.parts import assign_splits, jobs_of
 from vpotjax.reference.settings import ReferenceSettings
 
 SETTINGS = ReferenceSettings(effective_basis="3-21g", large_basis="6-31g", xc="hf", geometries=2, grid_level=0)
@@ -450,3 +450,21 @@ def test_splits_have_the_sizes_asked_for():
     splits = assign_splits([f"m{i}" for i in range(50)], 0.1, 0.2, seed=3)
     assert [list(splits.values()).count(name) for name in ("train", "validation", "test")] == [35, 5, 10]
     assert splits == assign_splits([f"m{i}" for i in reversed(range(50))], 0.1, 0.2, seed=3)
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_frames_of_one_name_are_in_the_same_split_unless_there_is_little_else(tmp_path, count):
+    """Numbered frames, as the command line names them; "#" in other names means nothing."""
+    water = g2("H2O")
+    frames = {
+        f"m{i}" + (f"#{k}" if k else ""): Molecule(water.numbers, water.positions * (1 + 0.01 * i + 0.001 * k))
+        for i in range(count)
+        for k in range(6)
+    }
+    jobs = jobs_of(frames | {"a#b": g2("NH3"), "z#3": g2("CH4")}, tmp_path, ReferenceSettings())
+    parts = {}
+    for job in jobs:
+        parts.setdefault(job.name.partition("#")[0], set()).add(job.split)
+    assert {len(own) for own in parts.values()} == {1}
+    trajectory = {name: frames[name] for name in list(frames)[:12]}
+    assert {job.split for job in jobs_of(trajectory, tmp_path, ReferenceSettings())} == {"train", "validation", "test"}

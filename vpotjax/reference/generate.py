@@ -58,7 +58,8 @@ def generate(
     continues after whatever ended it; where `out` is there, it adds those that are not in it. A finished molecule is
     known by the content of all that decides it (structure, settings, versions of the programs), not by its name or
     place. Displacements follow from the structure and the seed, so that the order of the molecules does not matter;
-    equal structures get different ones, and are in the same split. A molecule that fails does not end the others; the
+    equal structures get different ones, and are in the same split, and so are frames of one name ("ethanol",
+    "ethanol#1") where there are three names. A molecule that fails does not end the others; the
     next call tries it again.
 
     Args:
@@ -74,8 +75,8 @@ def generate(
             do, or `out` or its parts are of other settings; the disk is full; no molecule can be labelled.
     """
     out = Path(out)
-    parts = out.with_name(out.name + ".parts")
     _check_input(molecules, out, settings, workers)
+    parts = out.with_name(out.name + ".parts")
     with own_folder(parts, out, settings):
         jobs = jobs_of(molecules, parts, settings)
         known = finished(out)

@@ -27,6 +27,10 @@ CONTENT = "content"
 """Label of the set SOURCE: the digest of a structure, its number among equal ones, and the settings."""
 
 
+FEW = 3
+"""Molecules; frames of fewer are split one by one."""
+
+
 class Job(NamedTuple):
     """One molecule: its split, what it is known by, the file of its part, and the seed of its displacements."""
 
@@ -54,7 +58,10 @@ def jobs_of(molecules: Mapping[str, Molecule], parts: Path, settings: ReferenceS
     del decisive["validation"], decisive["test"]
     contents = {name: _content(molecule) for name, molecule in molecules.items()}
     first = {content: name for name, content in reversed(contents.items())}
-    splits = assign_splits(list(first.values()), settings.validation, settings.test, settings.seed)
+    groups = {name: _molecule_of(name, molecules) for name in first.values()}
+    if len(set(groups.values())) < FEW:
+        groups = {name: name for name in groups}
+    splits = assign_splits(list(dict.fromkeys(groups.values())), settings.validation, settings.test, settings.seed)
     seen: Counter[str] = Counter()
     jobs = []
     for name, content in contents.items():
@@ -64,8 +71,14 @@ def jobs_of(molecules: Mapping[str, Molecule], parts: Path, settings: ReferenceS
         place = (content, seen[content])  # the second of equal structures is another draw
         seen[content] += 1
         digest, seed = _digest(*place, decisive), int(_digest(*place, int(settings.seed)), 16)
-        jobs.append(Job(name, plain, splits[first[content]], digest, parts / f"{digest}.h5", seed))
+        jobs.append(Job(name, plain, splits[groups[first[content]]], digest, parts / f"{digest}.h5", seed))
     return jobs
+
+
+def _molecule_of(name: str, molecules: Mapping[str, Molecule]) -> str:
+    """The first of the frames of one name, of which the others are numbered: "ethanol" of "ethanol#7"."""
+    first, mark, number = name.rpartition("#")
+    return first if mark and number.isdigit() and first in molecules else name
 
 
 def _content(molecule: Molecule) -> str:
@@ -95,7 +108,11 @@ def own_folder(parts: Path, out: Path, settings: ReferenceSettings) -> Iterator[
                 _write_text(note, json.dumps(settings.stated(), indent=2))
             else:
                 require_same(f"folder {str(parts)!r}", stated, settings)
-            yield
+            try:
+                yield
+            finally:
+                if parts.is_dir() and not any(parts.glob("*.h5")):
+                    remove_parts(parts)
     except filelock.Timeout:
         raise InputError(
             f"out={str(out)!r} is being made by another process; wait for it, or choose another."

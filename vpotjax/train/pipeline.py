@@ -222,7 +222,7 @@ def trained_model(
     train, validation = buckets["train"], buckets["validation"]
     whitening = whitened(train, settings)
     evaluations, names = {}, comparable(labels.names, settings.target)
-    basis_set = all(b.small is not None for b in buckets["test"] if len(b))
+    basis_set = small != large and all(b.small is not None for b in buckets["test"] if len(b))
     if basis_set and not training.on_matrices:
         evaluations[small] = small_basis_errors(buckets["test"], names)
     if labels.matrices and not training.on_matrices:
@@ -317,7 +317,7 @@ def evaluate(
     labels = Labels(large, small, names)
     buckets = [b for _, b in prepared_buckets(samples, model.settings, labels)]
     errors = {"model": evaluated(model, buckets, names)}
-    if all(b.small is not None for b in buckets):
+    if small != large and all(b.small is not None for b in buckets):
         errors = {small: small_basis_errors(buckets, names), **errors}
     return error_rows(errors)
 
