@@ -1,19 +1,21 @@
 """Files of the cookbook kind, written here from PySCF's results in the order of each program."""
 
 import dataclasses
+import itertools
 
 import h5py
 import numpy as np
 import pytest
 
-from tests.molecules import g2, shared_file
+from tests.molecules import distorted, g2, shared_file
 from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
 from vpotjax.conventions import AO_ORDERS, reorder_ao
+from vpotjax.interop.pyscf import to_pyscf
 from vpotjax.interop.pyscf_labels import reference_labels
 from vpotjax.io.cookbook import NAMES, open_cookbook, write_cookbook
 from vpotjax.io.dataset import read_dataset
-from vpotjax.io.foreign import converted, found_layout
+from vpotjax.io.foreign import converted, fitting_layouts, found_layout
 from vpotjax.molecule import Molecule
 from vpotjax.reference.imports import import_file
 from vpotjax.units import BOHR_TO_ANGSTROM
@@ -238,3 +240,26 @@ def test_published_files_are_taken_as_they_are(name):
     layout, samples = read(path, bases)
     assert (len(samples), layout) == ({"c": 150, "b": 700}[name[0]], "pyscf")
     assert {"fock", "overlap", "mo_energies", "dipole", "polarizability"} <= set(samples[0].labels["sto-3g"])
+
+
+def test_every_permutation_and_every_sign_of_a_shell_is_found_and_named():
+    """All 119 and 5 orders of d and p functions, and all signs, in each shell alone."""
+    molecule = distorted("NH3", 4)
+    functions = load_basis("def2-svp", molecule.numbers)
+    shells, atoms = functions.shell_angular_momenta(), functions.shell_atoms()
+    overlap = to_pyscf(molecule, "def2-svp").intor("int1e_ovlp")
+    starts, count = np.cumsum([0, *(2 * l + 1 for l in shells)]), 0
+    for shell, l in enumerate(shells):
+        places = np.arange(starts[shell], starts[shell + 1])
+        changes = [np.eye(len(places))[list(p)] for p in itertools.permutations(range(len(places)))]
+        changes += [np.diag(signs) for signs in itertools.product((1.0, -1.0), repeat=len(places))]
+        for change in changes:
+            if np.array_equal(change, np.eye(len(places))):
+                continue
+            wrong = np.eye(len(overlap))
+            wrong[np.ix_(places, places)] = change
+            named = rf"at 1 of {len(shells)} shells: {shell} \({'spd'[l]} of atom {atoms[shell]}\)"
+            with pytest.raises(InputError, match=named):
+                fitting_layouts("a.npz", molecule, "def2-svp", wrong @ overlap @ wrong.T, overlap)
+            count += 1
+    assert count == 1 * (119 + 31) + 5 * (5 + 7) + 9 * 1
