@@ -24,8 +24,8 @@ from benchmarks.labels import SHARED, labelled
 from vpotjax.io.sample import Sample
 from vpotjax.molecule import Molecule
 from vpotjax.nn import Gated, Linear, MatrixPower
-from vpotjax.train.loop import Descent
-from vpotjax.train.pipeline import Training
+from vpotjax.train.config import Training
+from vpotjax.train.descent import Descent
 from vpotjax.units import ANGSTROM_TO_BOHR
 
 RESULTS = Path(__file__).parents[1] / "runs" / "op2op"
@@ -69,7 +69,7 @@ def training(network: str, target: str, steps: int) -> Training:
         target=target,
         elements=1.0,
         alignment=1.0 if target == "fock" else 0.0,
-        descent=Descent(steps, 25, 2e-3, 1e-4),
+        descent=Descent(steps, batch_size=25, learning_rate=2e-3, final=1e-4),
         buckets=1,
     )
 

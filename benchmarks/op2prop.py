@@ -33,7 +33,7 @@ from vpotjax.molecule import Molecule
 from vpotjax.nn.gated import Gated
 from vpotjax.operators.features import SCALAR
 from vpotjax.operators.representation import Representation
-from vpotjax.train.loop import Descent
+from vpotjax.train.descent import Descent
 from vpotjax.train.property_fit import channel_matrices, fit_property, fit_sums, property_features
 from vpotjax.train.ridge import fold_numbers
 from vpotjax.units import HARTREE_TO_EV

@@ -27,28 +27,27 @@ if TYPE_CHECKING:
     from vpotjax.train.evaluate import Evaluation
 
 RUNS = Path(__file__).parents[1] / "runs" / "qm7"
-ONE = ["--training.members", "1"]
-SHORT = [*ONE, "--training.descent.steps", "400"]
-STO_3G = ["--training.orbital-basis", "sto-3g"]
-BARE = ["--training.inputs", "overlap", "kinetic", "external", "--training.baseline", "core", "--training.frame", "ao"]
-RATE, BATCH = "--training.descent.learning-rate", "--training.descent.batch-size"
+ONE = ["members=1"]
+SHORT = [*ONE, "descent.steps=400"]
+STO_3G = ["orbital_basis=sto-3g"]
+BARE = ['inputs=["overlap", "kinetic", "external"]', "baseline=core", "frame=ao"]
 ROWS: dict[str, tuple[int, list[str]]] = {
     "default": (700, []),
-    "seed-1": (700, ["--training.descent.seed", "100"]),
-    "seed-2": (700, ["--training.descent.seed", "200"]),
+    "seed-1": (700, ["descent.seed=100"]),
+    "seed-2": (700, ["descent.seed=200"]),
     "sto-3g": (700, STO_3G),
     "bare": (700, [*ONE, *BARE]),
-    "unguarded": (700, [*SHORT, *BARE, "--training.descent.limit", "1e9", "--training.descent.tolerated", "0.99"]),
+    "unguarded": (700, [*SHORT, *BARE, "descent.limit=1e9", "descent.tolerated=0.99"]),
     "100": (100, ONE),
     "200": (200, ONE),
     "400": (400, ONE),
-    "rate-4": (700, [*SHORT, "--training.descent.seed", "300", RATE, "8e-3"]),
-    "rate-quarter": (700, [*SHORT, "--training.descent.seed", "400", RATE, "5e-4"]),
-    "batch-8": (700, [*SHORT, "--training.descent.seed", "500", RATE, "4e-3", BATCH, "8"]),
-    "batch-16": (700, [*SHORT, "--training.descent.seed", "600", BATCH, "16"]),
-    "batch-128": (700, [*SHORT, "--training.descent.seed", "700", BATCH, "128"]),
+    "rate-4": (700, [*SHORT, "descent.seed=300", "descent.learning_rate=8e-3"]),
+    "rate-quarter": (700, [*SHORT, "descent.seed=400", "descent.learning_rate=5e-4"]),
+    "batch-8": (700, [*SHORT, "descent.seed=500", "descent.learning_rate=4e-3", "descent.batch_size=8"]),
+    "batch-16": (700, [*SHORT, "descent.seed=600", "descent.batch_size=16"]),
+    "batch-128": (700, [*SHORT, "descent.seed=700", "descent.batch_size=128"]),
 }
-"""By name: training molecules, and arguments of `vpotjax train`."""
+"""By name: training molecules, and settings of `vpotjax train`."""
 SHOWN = ("mo_energies", "dipole", "polarizability")
 PUBLISHED = {"QM7 test": (0.283, 0.0086, 1.136), "QM9": (0.488, 0.0261, 2.822)}
 
@@ -58,7 +57,7 @@ def run(name: str) -> None:
     from vpotjax.cli import main as command_line
     from vpotjax.io.dataset import write_dataset
 
-    train, arguments = ROWS[name]
+    train, settings = ROWS[name]
     RUNS.mkdir(parents=True, exist_ok=True)
     data = RUNS / f"data-{train}.h5"
     if not data.exists():
@@ -67,7 +66,7 @@ def run(name: str) -> None:
             raise SystemExit(f"{len(lacking)} molecules have no F in {MIDDLE}; python -m benchmarks.qm7_data first")
         write_dataset(data, dataset)
     start = time.perf_counter()
-    if command_line(["train", "--data", str(data), "--run", str(RUNS / name), *arguments]):
+    if command_line(["train", "--data", str(data), "--run", str(RUNS / name), "--set", *settings]):
         raise SystemExit(f"row {name} failed")
     (RUNS / name / "seconds.txt").write_text(f"{time.perf_counter() - start:.0f}\n")
 

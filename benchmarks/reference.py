@@ -212,8 +212,8 @@ def calculation(atoms: Sequence[tuple[int, Sequence[float]]], basis: str) -> Any
 
     mf: Any = dft.RKS(gto.M(atom=list(atoms), unit="Bohr", basis=basis, verbose=0), xc="b3lyp")
     mf = mf if basis == SMALL else mf.density_fit()
-    mf.grids.level = 1
-    mf.kernel(conv_tol=1e-10)
+    mf.grids.level, mf.conv_tol = 1, 1e-10
+    mf.kernel()
     return mf
 
 

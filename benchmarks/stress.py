@@ -27,8 +27,9 @@ def once() -> None:
 
     from vpotjax.io.dataset import embedded_dataset_path, read_dataset
     from vpotjax.nn import Gated
+    from vpotjax.train.config import Training
     from vpotjax.train.fit import MatrixTraining, aligned_matrices, linear_fit, prepared, whitened
-    from vpotjax.train.pipeline import Training, labels_for, split_buckets
+    from vpotjax.train.pipeline import labels_for, split_buckets
 
     jax.config.update("jax_enable_x64", True)
     dataset = read_dataset(embedded_dataset_path())

@@ -51,13 +51,14 @@ def this_step(orbital_basis: str, raw: Sequence[Any]) -> float:
     from benchmarks.qm7_data import LARGE, SMALL
     from vpotjax.io.sample import Sample
     from vpotjax.molecule import Molecule
-    from vpotjax.train.loop import Descent
-    from vpotjax.train.pipeline import Training, labels_for, split_buckets
+    from vpotjax.train.config import Training
+    from vpotjax.train.descent import Descent
+    from vpotjax.train.pipeline import labels_for, split_buckets
     from vpotjax.train.samples import with_model
 
     fit: Any = importlib.import_module("vpotjax.train.fit")
     samples = [Sample(name, "train", Molecule(z, r), labels) for name, z, r, labels in raw[: BATCH + 2]]
-    descent = Descent(REPORTS * INTERVAL, BATCH, 1e-6, evaluations=REPORTS)
+    descent = Descent(REPORTS * INTERVAL, batch_size=BATCH, learning_rate=1e-6, evaluations=REPORTS)
     training = Training(members=1, orbital_basis=orbital_basis, descent=descent)
     settings = training.settings((1, 6, 7, 8), SMALL)
     labels = labels_for(training, settings, SMALL, LARGE, samples[0])
@@ -171,9 +172,9 @@ def memory() -> None:
         if done.returncode:
             raise SystemExit("the data set could not be made")
     number = len(list(MEMORY.glob("run-*")))
-    arguments = ["train", "--data", str(data), "--run", str(MEMORY / f"run-{number}"), "--training.members", "1"]
+    arguments = ["train", "--data", str(data), "--run", str(MEMORY / f"run-{number}")]
     start = time.perf_counter()
-    code = command_line([*arguments, "--training.descent.steps", "100", "--training.descent.evaluations", "2"])
+    code = command_line([*arguments, "--set", "members=1", "descent.steps=100", "descent.evaluations=2"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"exit code {code}, {time.perf_counter() - start:.0f} s, largest resident set {peak:.2f} GiB")
 

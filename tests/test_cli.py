@@ -15,7 +15,7 @@ from vpotjax.io.model import load_model
 from vpotjax.io.predictions import read_predictions
 from vpotjax.train.pipeline import evaluate
 
-NETWORK = ["training.network:gated", "--training.network.gated", "4", "--training.network.hidden", "8"]
+NETWORK = ["network.gated=4", "network.hidden=[8]"]
 WATER = "3\nwater\nO 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
 
 
@@ -32,10 +32,9 @@ def folder(tmp_path_factory):
         if sample.molecule.natm <= 7 and (sample.name in names or len(names) < 3):
             chosen[sample.split].append(sample)
     write_dataset(folder / "tiny.h5", Dataset([s for part in chosen.values() for s in part], full.attributes))
-    arguments = ["--training.descent.steps", "6", "--training.descent.batch-size", "4"]
-    arguments += ["--training.descent.evaluations", "2", "--training.power-order", "2", "--training.members", "2"]
-    arguments += ["--training.basis", "6-31g", "--training.orbital-basis", "sto-3g"]  # no d functions: compiles fast
-    arguments += ["--training.buckets", "1", *NETWORK]
+    arguments = ["--set", "descent.steps=6", "descent.batch_size=4", "descent.evaluations=2", "power_order=2"]
+    arguments += ["members=2", "basis=6-31g", "orbital_basis=sto-3g"]  # no d functions: compiles fast
+    arguments += ["buckets=1", *NETWORK]
     assert main(["train", "--data", str(folder / "tiny.h5"), "--run", str(folder / "run"), *arguments]) == 0
     (folder / "water.xyz").write_text(WATER)
     return folder
@@ -187,9 +186,8 @@ def test_a_split_is_stored_and_trained_on(folder, tmp_path, capsys):
     assert main([*arguments, "small"]) == 2
     _one_line(capsys, "no splits 'small' .it has: 'large'.; make it with 'vpotjax split'")
     wanted = [s.name for s in read_dataset(data).split_by("large").split("test")]
-    options = ["--training.descent.steps", "1", "--training.descent.batch-size", "2", "--training.power-order", "1"]
-    options += ["--training.basis", "sto-3g", "--training.orbital-basis", "sto-3g", "--training.members", "1"]
-    options += ["--training.buckets", "1", *NETWORK]
+    options = ["--set", "descent.steps=1", "descent.batch_size=2", "power_order=1", "basis=sto-3g"]
+    options += ["orbital_basis=sto-3g", "members=1", "buckets=1", *NETWORK]
     assert main([*arguments, "large", *options]) == 0
     assert f"test: {len(set(wanted)):3d} molecules, {len(wanted):4d} geometries" in capsys.readouterr().out
     for bad, expected in {
@@ -281,9 +279,17 @@ def test_nothing_is_overwritten(folder, capsys):
 @pytest.mark.parametrize(
     ("option", "value", "word"),
     [
-        ("power-kinds", "cubic", "kind is 'cubic'|power_kinds"),
+        ("power_kinds", '["cubic"]', "kind is 'cubic'|power_kinds"),
+        ("power_kinds", "cubic", "power_kinds is 'cubic'; give a list of"),
         ("descent.steps", "0", "steps is 0"),
-        ("descent.learning-rate", "nan", "learning_rate is nan"),
+        ("descent.steps", "many", "descent.steps is 'many'; give a whole number"),
+        ("descent.learning_rate", "nan", "learning_rate is nan"),
+        ("descent.learningrate", "1", "descent.learningrate is no setting of descent; did you mean 'learning_rate'"),
+        ("descent.optimizer", "adamm", "optimizer is 'adamm'; did you mean 'adam'"),
+        ("network.name", "Mlp", "network.name is 'Mlp'; give one of Gated, MatrixPower, Linear"),
+        ("descent", "3", "descent is 3; give a table"),
+        ("weights.dipole", '"big"', "weights.dipole is 'big'; give a number"),
+        ("colour", "1", "colour is no setting; "),
         ("descent.seed", "-1", "seed is -1"),
         ("basis", "x", "not known"),
         ("frame", "x", "frame is"),
@@ -292,7 +298,7 @@ def test_nothing_is_overwritten(folder, capsys):
 def test_bad_settings_are_refused_before_anything_is_written(folder, tmp_path, capsys, option, value, word):
     data = str(folder / "tiny.h5")
     run = tmp_path / "run"
-    assert main(["train", "--data", data, "--run", str(run), f"--training.{option}", value]) == 2
+    assert main(["train", "--data", data, "--run", str(run), "--set", f"{option}={value}"]) == 2
     _one_line(capsys, word)
     assert not run.exists()
 
@@ -313,8 +319,8 @@ def test_one_training_molecule_is_refused_in_one_line(folder, tmp_path, capsys):
                 str(tmp_path / "one.h5"),
                 "--run",
                 str(tmp_path / "run"),
-                "--training.basis",
-                "6-31g",
+                "--set",
+                "basis=6-31g",
             ]
         )
         == 2

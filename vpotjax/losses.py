@@ -386,3 +386,23 @@ class Alignment(Loss):
         values, mask = reference.values, predicted.space.ao_mask
         coefficients, energies = values["orbitals"], values["levels"]
         return wavefunction_alignment_loss(predicted.matrix, coefficients, energies, mask) / self.scale**2
+
+
+def squared_errors(loss: Loss, predicted: Predicted, reference: Reference) -> dict[str, jax.Array]:
+    """What the terms of a loss measure, without weights and scales, by name; (), in squared atomic units.
+
+    ‖Δ‖²/natm² of observables; of "fock" the mean over elements of Δ², of "density" misplaced electrons, of "alignment"
+    the mean over levels. Functions of a user's are not among them.
+    """
+    if isinstance(loss, Sum):
+        parts = [squared_errors(term, predicted, reference) for term in loss.terms]
+        return {key: value for part in parts for key, value in part.items()}
+    if isinstance(loss, Weighted):
+        return squared_errors(loss.term, predicted, reference)
+    if isinstance(loss, Observed):
+        return {loss.name: loss(predicted, reference) * loss.variance}
+    if isinstance(loss, MatrixElements):
+        return {loss.target: loss(predicted, reference) * loss.scale**2}
+    if isinstance(loss, Alignment):
+        return {"alignment": loss(predicted, reference) * loss.scale**2}
+    return {}

@@ -18,7 +18,7 @@ from vpotjax.nn.gated import Gated
 from vpotjax.operators.representation import Representation
 from vpotjax.operators.whitening import fitted_whitening
 from vpotjax.train import property_fit
-from vpotjax.train.loop import Descent
+from vpotjax.train.descent import Descent
 from vpotjax.train.property_fit import channel_matrices, fit_property, fit_sums, property_features
 from vpotjax.train.ridge import fold_numbers, ridge
 

@@ -11,7 +11,8 @@ import pytest
 import vpotjax as vp
 from vpotjax.electronic.observables import Reference
 from vpotjax.losses import Custom, from_to
-from vpotjax.train.loop import Counts, Descent, descend, limited_gradient, metrics_row
+from vpotjax.train.descent import Descent
+from vpotjax.train.loop import Counts, descend, limited_gradient, metrics_row
 from vpotjax.train.samples import Bucket
 
 

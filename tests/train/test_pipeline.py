@@ -16,8 +16,9 @@ from vpotjax.io.model import load_model
 from vpotjax.io.run import training_data
 from vpotjax.models import Ensemble, MatrixModel
 from vpotjax.nn import Gated
-from vpotjax.train.loop import Descent
-from vpotjax.train.pipeline import Training, evaluate, require_same_labels, train_run
+from vpotjax.train.config import Training
+from vpotjax.train.descent import Descent
+from vpotjax.train.pipeline import evaluate, require_same_labels, train_run
 
 TINY = Training(
     network=Gated(2, (4,)),
@@ -34,7 +35,7 @@ class Silent:
     def say(self, text):
         pass
 
-    def progress(self, row):
+    def progress(self, row, members):
         pass
 
 
@@ -74,8 +75,7 @@ def test_a_training_whose_gradients_are_lost_ends_with_one_line_and_code_2(tmp_p
     write_dataset(tmp_path / "data.h5", complete())
     monkeypatch.setattr(sys.modules["vpotjax.train.fit"], "descend", _lost)
     arguments = ["train", "--data", str(tmp_path / "data.h5"), "--run", str(tmp_path / "runs" / "new")]
-    arguments += ["--training.basis", "sto-3g", "--training.power-order", "1", "--training.members", "1"]
-    arguments += ["--training.orbital-basis", "sto-3g", "--training.buckets", "1"]
+    arguments += ["--set", "basis=sto-3g", "power_order=1", "members=1", "orbital_basis=sto-3g", "buckets=1"]
     assert main(arguments) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from vpotjax.nn import Gated
-from vpotjax.train.loop import Descent
-from vpotjax.train.pipeline import Training, trained_model
+from vpotjax.train.config import Training
+from vpotjax.train.descent import Descent
+from vpotjax.train.pipeline import trained_model
 
 data = pytest.importorskip("benchmarks.qm7_data")
 pytestmark = pytest.mark.skipif(not (data.SHARED / "b3lyp_qm7_train.npz").exists(), reason="no shared data")
@@ -17,7 +18,7 @@ class Silent:
     def say(self, text):
         pass
 
-    def progress(self, row):
+    def progress(self, row, members):
         pass
 
 

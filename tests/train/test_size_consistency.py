@@ -8,8 +8,9 @@ import vpotjax as vp
 from tests.train.test_pipeline import dataset_of
 from vpotjax.models import Ensemble, MatrixModel
 from vpotjax.nn import Linear
+from vpotjax.train.config import Training
 from vpotjax.train.fit import aligned_matrices, linear_fit, whitened
-from vpotjax.train.pipeline import Training, labels_for
+from vpotjax.train.pipeline import labels_for
 from vpotjax.train.predict import predictions
 from vpotjax.train.samples import Bucket, prepared_buckets, with_model
 from vpotjax.units import ANGSTROM_TO_BOHR

@@ -12,9 +12,10 @@ from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.observables import Reference
 from vpotjax.losses import Alignment, MatrixElements, Observed, Sum, Weighted
 from vpotjax.nn import Gated
+from vpotjax.train.config import WEIGHTS, Training
+from vpotjax.train.descent import Descent
 from vpotjax.train.fit import aligned_matrices
-from vpotjax.train.loop import Descent
-from vpotjax.train.pipeline import WEIGHTS, Training, basis_of_matrices, labels_for, train_run
+from vpotjax.train.pipeline import basis_of_matrices, labels_for, train_run
 
 
 def names(loss):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
+
+from vpotjax._checks import InputError
 from vpotjax.cli.session import configure_jax
 from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset
-from vpotjax.train.loop import Descent
-from vpotjax.train.pipeline import Training
+from vpotjax.train.config import Place, Training, config_text, read_config
+from vpotjax.train.descent import Descent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,21 +25,27 @@ class Demo:
     """Train on the embedded molecules and compare with B3LYP/def2-TZVP on molecules never seen; under five minutes."""
 
     run: Path = Path("runs/demo")
-    """New folder for configuration, metrics, checkpoint and plots."""
-    training: Training = field(default_factory=lambda: Training(descent=Descent(steps=150), buckets=3))
+    """Folder for configuration, metrics, checkpoint and plots; a demo that was ended goes on in it."""
+    set: tuple[str, ...] = ()
+    """Settings, as for 'train'."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train on a data set of 'vpotjax reference'."""
+    """Train on a data set; the same command again goes on with a training that was ended."""
 
-    data: Path
-    """HDF5 file."""
-    run: Path
-    """New folder for configuration, metrics, checkpoint and plots."""
+    config: tyro.conf.Positional[Path | None] = None
+    """TOML file with data, run, split and all other settings; default: those that --print-config writes"""
+    data: Path | None = None
+    """HDF5 file, in place of that of the configuration."""
+    run: Path | None = None
+    """Folder for configuration, metrics, checkpoint and plots, likewise."""
     split: str | None = None
     """Of those that 'vpotjax split' stored, by name; default: the one that the data set was made with."""
-    training: Training = field(default_factory=Training)
+    set: tuple[str, ...] = ()
+    """Other settings, as --set members=1 descent.steps=200 network.name=MatrixPower."""
+    print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the whole configuration with comments, as TOML, and do nothing else."""
 
 
 @dataclass(frozen=True)
@@ -53,53 +63,93 @@ class Evaluate:
 
 
 class _ConsoleReporter:
-    """Prints lines, and a progress bar once training reports."""
+    """Prints lines, and a progress bar once training reports; lines now and then where there is no terminal."""
 
-    def __init__(self, console: Console, steps: int) -> None:
-        self.console, self.steps = console, steps
+    INTERVAL = 10.0  # seconds between lines
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.told = console, 0.0
         self.bar: Progress | None = None
         self.task: TaskID | None = None
-        self.done: dict[int, int] = {}  # steps of each network
+        self.rows: dict[int, dict[str, Any]] = {}  # the last of each network
+
+    def __enter__(self) -> _ConsoleReporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False)
 
-    def progress(self, row: dict[str, Any]) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def progress(self, row: dict[str, Any], members: int) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         if self.bar is None or self.task is None:
-            columns = (TextColumn("  step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+            columns = (TextColumn("  training"), TaskProgressColumn(), BarColumn(20), TextColumn("{task.description}"))
             self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
             self.bar.start()
-            self.task = self.bar.add_task("", total=self.steps)
-        self.done[row["network"]] = row["step"]
+            self.task = self.bar.add_task("", total=members)
+        self.rows[row["network"]] = row
         if row.get("first_left_out"):
             self.say(f"  step {row['step']}: {row['left_out']} gradients left out, not finite: {row['first_left_out']}")
-        losses = f"validation {row['validation_loss']:.4g}"
-        if row["step"]:  # before the first there is no other
-            losses = f"loss {row['training_loss']:.4g}, {losses}"
-        if row["limited"]:
-            losses += f", limited {row['limited']}"
-        self.bar.update(self.task, completed=sum(self.done.values()), description=losses)
-        if not self.console.is_terminal:  # where a bar is not seen before its end
-            self.say(f"  network {row['network']}, step {row['step']}: {losses}")
-        if sum(self.done.values()) >= self.steps:
-            self.bar.stop()
+        text = _progress_text(row)
+        self.bar.update(self.task, completed=sum(own["progress"] for own in self.rows.values()), description=text)
+        ends = row["progress"] in (0, 1)
+        if not self.console.is_terminal and (ends or time.monotonic() - self.told > self.INTERVAL):
+            self.told = time.monotonic()
+            self.say(f"  network {row['network']}, step {row['step']}: {text}")
 
 
-def _train(data: Path, run: Path, training: Training, split: str | None = None) -> None:
+def _progress_text(row: dict[str, Any]) -> str:
+    """Errors of the validation molecules, in units, and how fast it goes."""
+    from vpotjax.electronic.observables import OBSERVABLES
+
+    errors = []
+    for key, value in row.items():
+        name = key.removeprefix("validation_")
+        if key != name and name in OBSERVABLES:
+            observable = OBSERVABLES[name]
+            errors.append(" ".join(filter(None, (observable.symbol, f"{value:.3g}", observable.unit))))
+    text = ", ".join(errors) or f"validation {row['validation_loss']:.4g}"
+    if row["limited"]:
+        text += f", {row['limited']} gradients limited"
+    return text + (f", {row['molecules_per_second']:.0f} molecules/s" if row["step"] else "")
+
+
+DEMO = Training(descent=Descent(steps=150), buckets=3)
+
+
+def _demo(command: Demo) -> None:
+    place, training = read_config(None, command.set, {"run": command.run}, DEMO)
+    _train_on(embedded_dataset_path(), place, training)
+
+
+def _train(command: Train) -> None:
+    given = {"data": command.data, "run": command.run, "split": command.split}
+    place, training = read_config(command.config, command.set, given)
+    if command.print_config:
+        print(config_text(place, training), end="")
+        return
+    if lacking := next((name for name in ("data", "run") if getattr(place, name) is None), None):
+        raise InputError(f"{lacking} is not given; give --{lacking}, or the key {lacking!r} in the configuration.")
+    _train_on(Path(str(place.data)), place, training)
+
+
+def _train_on(data: Path, place: Place, training: Training) -> None:
     configure_jax()
     from rich.console import Console
 
     from vpotjax.train.pipeline import train_run
     from vpotjax.train.report import error_table
 
-    console = Console(width=110)
+    console, run = Console(width=110), Path(str(place.run))
     dataset = read_dataset(data)
-    if split is not None:
-        dataset = dataset.split_by(split)
-    reporter = _ConsoleReporter(console, training.descent.steps * training.members)
-    outcome = train_run(dataset, run, training, reporter)
+    if place.split is not None:
+        dataset = dataset.split_by(place.split)
+    with _ConsoleReporter(console) as reporter:
+        outcome = train_run(dataset, run, training, reporter)
     console.print(error_table(outcome.rows, f"Test molecules against {_method(dataset)}"))
     console.print(f"in brackets: fraction of the error of {outcome.rows[0]['model']}", highlight=False)
     console.print(f"\nWritten to {run}: " + ", ".join(file.name for file in outcome.files), highlight=False)
@@ -108,10 +158,6 @@ def _train(data: Path, run: Path, training: Training, split: str | None = None) 
 
 def _method(dataset: Dataset) -> str:
     return f"{str(dataset.attribute('xc')).upper()}/{dataset.attribute('large_basis')}"
-
-
-def _demo(command: Demo) -> None:
-    _train(embedded_dataset_path(), command.run, command.training)
 
 
 def _evaluate(command: Evaluate) -> None:
@@ -132,6 +178,6 @@ def _evaluate(command: Evaluate) -> None:
 
 COMMANDS: dict[type, Any] = {
     Demo: _demo,
-    Train: lambda command: _train(command.data, command.run, command.training, command.split),
+    Train: _train,
     Evaluate: _evaluate,
 }

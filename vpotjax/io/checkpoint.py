@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +39,18 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Any], record: Mapping[str,
 
     if path.exists():
         raise InputError(f"{str(path)!r} exists; delete it or choose another folder.")
-    content = jax.tree_util.tree_map_with_path(_host_array, dict(arrays))
+    content = _signed(arrays, record)
     require_finite(content, "the model")
-    signed = {**record, DIGEST: _digest(content)}
-    content[RECORD] = np.frombuffer(json.dumps(signed, sort_keys=True).encode(), np.uint8)
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(path.absolute(), content)
+
+
+def _signed(arrays: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays on the host, and the record with their digest."""
+    content = jax.tree_util.tree_map_with_path(_host_array, dict(arrays))
+    signed = {**record, DIGEST: _digest(content)}
+    content[RECORD] = np.frombuffer(json.dumps(signed, sort_keys=True).encode(), np.uint8)
+    return content
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -117,3 +127,95 @@ def _host_array(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
             "jax.experimental.multihost_utils.process_allgather."
         )
     return np.asarray(leaf)
+
+
+@functools.cache
+def _writer() -> ThreadPoolExecutor:
+    """One thread for all states: Orbax mixes up what is written at a time in one process."""
+    return ThreadPoolExecutor(1, "states")
+
+
+class NotKeptError(InputError):
+    """A state of a training could not be written; those before are as they were."""
+
+
+class Checkpoints:
+    """The last states of a training in a folder, each there whole or not at all, written while the training goes on.
+
+    Attributes:
+        folder: of the states, each in a folder by its number.
+        say: is told what was found damaged.
+    """
+
+    KEPT = 2
+
+    def __init__(self, folder: Path, say: Callable[[str], None] = lambda text: None) -> None:
+        self.folder, self.say = folder, say
+        self._writing: Future[None] | None = None
+
+    def latest(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Arrays and record of the last state that can be read; None where there is none.
+
+        Raises:
+            InputError: none of several can be read.
+        """
+        damage = None
+        for step in reversed(self._steps()):
+            try:
+                arrays, record = read_checkpoint(self.folder / str(step))
+                if record is None:
+                    raise InputError(f"state {str(self.folder / str(step))!r} has no record.")
+            except InputError as error:
+                damage = error
+                self.say(f"{error} The training goes on from the state before, if there is one.")
+                continue
+            return arrays, record
+        if damage is not None:
+            raise damage
+        return None
+
+    def _steps(self) -> list[int]:
+        return sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
+
+    def save(self, step: int, arrays: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        """Begin to write a state; the one before is finished then.
+
+        Raises:
+            NotKeptError: the one before cannot be written.
+        """
+        self._finish()
+        self._writing = _writer().submit(self._write, step, _signed(arrays, record))
+
+    def _write(self, step: int, content: dict[str, Any]) -> None:
+        """A state, whole or not at all; then older ones go."""
+        import orbax.checkpoint as ocp
+
+        path = self.folder / str(step)
+        if path.exists():  # a damaged one
+            shutil.rmtree(path)
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save(path.absolute(), content)
+        for old in self._steps()[: -self.KEPT]:
+            shutil.rmtree(self.folder / str(old))
+
+    def _finish(self) -> None:
+        """Wait for what is being written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            with self._named():
+                writing.result()
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self._finish()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise NotKeptError(
+                f"state of the training in {str(self.folder)!r} cannot be written ({reason}); look at folder and disk, "
+                "and start the same command again: it goes on from the state before."
+            ) from None

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from vpotjax._checks import InputError
+from vpotjax.io.checkpoint import NotKeptError
 from vpotjax.io.settings import KINDS, Settings, json_ready, settings_json
 
 FORMAT = "vpotjax-run"
 VERSION = 5
-CONFIG_FILE = "config.json"
+CONFIG_FILE, TOML_FILE = "config.json", "config.toml"
 CHECKPOINT = "checkpoint"
+STATES, FEATURES, LOCK = "states", "features-", "lock"
+"""Of a training that goes on: where its states are, how folders of features begin, and what keeps others out."""
+RECORDS = "_METADATA"  # that Orbax writes into each state
 
 
 def new_run_folder(path: str | Path) -> Path:
@@ -37,29 +41,86 @@ def new_run_folder(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def started_run(path: str | Path, settings: Settings, entries: Mapping[str, Any]) -> Iterator[Path]:
-    """A new run folder with its configuration; where the work in it fails, what this made is removed again.
+    """A run folder with its configuration, new or of a training that was ended, for this process alone.
+
+    Where the work in it fails by bad input, what this made is removed again; where it is ended in another way, states
+    of the training in `STATES` stay, and the same call goes on from them.
 
     Args:
-        path: of the folder, new or empty.
+        path: of the folder: new, empty, or with the same configuration and no model yet.
         settings, entries: see `write_config`.
 
     Raises:
-        InputError: as of `new_run_folder` and `write_config`.
+        InputError: the folder has a model or other content, or was made with another configuration (it says how they
+            differ), or another process works in it; as of `write_config`.
     """
-    content = _content(settings, entries)
-    made = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
-    folder = new_run_folder(path)
-    _write(folder, content)
+    import filelock
+
+    content, folder = _content(settings, entries), Path(path)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    if (folder / STATES).is_dir():
+        _require_same(folder, content)
+    else:
+        new_run_folder(folder)
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
-        yield folder
+        with lock:
+            if not (folder / CONFIG_FILE).exists():
+                _write(folder, content)
+            (folder / STATES).mkdir(exist_ok=True)
+            for stale in folder.glob(f"{FEATURES}*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            try:
+                yield folder
+            except BaseException as error:
+                lost = isinstance(error, InputError) and not isinstance(error, NotKeptError)
+                if lost or not any((folder / STATES).rglob(RECORDS)):
+                    _discard(folder)
+                raise
+            shutil.rmtree(folder / STATES)
+            (folder / LOCK).unlink(missing_ok=True)
+    except filelock.Timeout:
+        raise InputError(f"run folder {str(folder)!r} is in use by another process; choose another name.") from None
     except BaseException:
-        (folder / CONFIG_FILE).unlink(missing_ok=True)
-        for part in folder.glob(f"{CHECKPOINT}*"):  # or what is there of it
-            shutil.rmtree(part, ignore_errors=True)
-        with contextlib.suppress(OSError):  # others put files there
+        with contextlib.suppress(OSError):  # others put files there, or states are
             for empty in made:
                 empty.rmdir()
         raise
+
+
+def _discard(folder: Path) -> None:
+    """Remove what a training has made."""
+    for name in (CONFIG_FILE, TOML_FILE, LOCK):
+        (folder / name).unlink(missing_ok=True)
+    for part in (folder / STATES, *folder.glob(f"{CHECKPOINT}*"), *folder.glob(f"{FEATURES}*")):
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _require_same(folder: Path, content: Mapping[str, Any]) -> None:
+    """Raise InputError with the differences unless an unfinished run has this configuration."""
+    if (folder / CHECKPOINT).exists():
+        raise InputError(f"run folder {str(folder)!r} exists and is not empty; choose another name or delete it.")
+    if not (folder / CONFIG_FILE).exists():
+        return
+    before, now = (_flat(x) for x in (read_config(folder), content))
+    differences = [
+        f"{key} {before.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in ("device", "jax_version", "vpotjax_version")
+    ]
+    if differences:
+        more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise InputError(
+            f"run folder {str(folder)!r} has a training of other settings: {'; '.join(differences[:5])}{more}; "
+            "take that, choose another name, or delete the folder."
+        )
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        return {prefix: content}
+    parts = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def write_config(folder: str | Path, settings: Settings, entries: Mapping[str, Any]) -> None:

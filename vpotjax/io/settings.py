@@ -104,7 +104,7 @@ def _value(hint: Any, value: Any, name: str, network: Network | None) -> Any:
     if dataclasses.is_dataclass(hint):
         return _object(typing.cast("type[Any]", hint), value, name)
     fitting = tuple(value) if isinstance(value, list) else value
-    if not _is_of(fitting, hint):
+    if not has_type(fitting, hint):
         expected = getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint)
         raise InputError(f"{name} is {value!r}, expected {expected}; restore the file.")
     return fitting
@@ -126,12 +126,12 @@ def _network(values: Any, name: str, given: Network | None) -> Network:
     raise InputError(f"{name}.name is {own_name!r}, expected one of {', '.join(NETWORKS)}; restore the file.")
 
 
-def _is_of(value: Any, hint: Any) -> bool:
+def has_type(value: Any, hint: Any) -> bool:
     """Whether a value has the type of a field: bool, int, float, str, None, a tuple of one type, or a union."""
     if isinstance(hint, types.UnionType):
-        return any(_is_of(value, option) for option in typing.get_args(hint))
+        return any(has_type(value, option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_is_of(item, typing.get_args(hint)[0]) for item in value)
+        return isinstance(value, tuple) and all(has_type(item, typing.get_args(hint)[0]) for item in value)
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, (int, float) if hint is float else hint)

@@ -1,9 +1,10 @@
 """Training: from labelled molecules to a model, and what it is worth."""
 
+from vpotjax.train.config import Training
+from vpotjax.train.descent import Descent
 from vpotjax.train.evaluate import Evaluation, evaluated
 from vpotjax.train.fit import Fitted, fit, linear_fit, whitened
-from vpotjax.train.loop import Descent
-from vpotjax.train.pipeline import Training, evaluate, train_run
+from vpotjax.train.pipeline import evaluate, train_run
 from vpotjax.train.predict import predictions
 from vpotjax.train.property_fit import fit_property
 from vpotjax.train.samples import Labels, prepared_buckets

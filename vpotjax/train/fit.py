@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -18,6 +19,7 @@ import numpy as np
 from vpotjax._typing import Array
 from vpotjax.electronic.comparison import fock_with_levels
 from vpotjax.electronic.eigensolver import eigh
+from vpotjax.io.checkpoint import Checkpoints
 from vpotjax.losses import Loss
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.linear_map import LinearMap, weight_masks
@@ -28,7 +30,8 @@ from vpotjax.operators.features import PairFeatures
 from vpotjax.operators.pairs import to_exchange
 from vpotjax.operators.whitening import Whitening, fitted_whitening
 from vpotjax.train.arrays import chunks, in_chunks, over_molecules
-from vpotjax.train.loop import Descent, descend
+from vpotjax.train.descent import Descent
+from vpotjax.train.loop import descend
 from vpotjax.train.ridge import FOLDS, Moments, fold_numbers, joint_ridge
 from vpotjax.train.samples import Bucket, with_model
 
@@ -225,6 +228,7 @@ def fit(
     *,
     members: int = 1,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
+    states: Path | None = None,
 ) -> Fitted:
     """Train networks on what a linear map leaves, each alone, from seeds that follow on that of `descent`.
 
@@ -238,9 +242,10 @@ def fit(
         descent: how.
         members: how many networks; as many at a time as there are processors.
         report: is told a row of metrics after every evaluation, with "network".
+        states: folder in which the state of each network is kept, and from which a training that was ended goes on.
 
     Raises:
-        InputError: too many gradients were not finite.
+        InputError: too many gradients were not finite, or a state cannot be written or read.
     """
     whole = loss.fitted([b.reference for b in train if len(b)])
     model, programs = MatrixTraining(settings, float(start.scale)), {}
@@ -250,7 +255,10 @@ def fit(
     def one(number: int) -> Any:
         own = dataclasses.replace(descent, seed=descent.seed + number)
         tell = lambda row: report({"network": number, **row})  # noqa: E731
-        return descend(model, train, validation, whole, own, tell, programs)
+        if states is None:
+            return descend(model, train, validation, whole, own, tell, programs)
+        with contextlib.closing(Checkpoints(states / f"network-{number}")) as keeper:
+            return descend(model, train, validation, whole, own, tell, programs, keeper)
 
     with ThreadPoolExecutor(min(members, os.cpu_count() or 1)) as pool:
         results = list(pool.map(one, range(members)))

@@ -7,7 +7,7 @@ molecules of either kind are named.
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -20,48 +20,13 @@ from jax.flatten_util import ravel_pytree
 
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
-from vpotjax.losses import Loss
+from vpotjax.electronic.observables import OBSERVABLES
+from vpotjax.losses import Loss, squared_errors
 from vpotjax.train.arrays import CHUNK, BatchBuffer, in_chunks, over_molecules, return_memory
+from vpotjax.train.descent import Descent
 from vpotjax.train.samples import Bucket
 
 NAMED = 5  # molecules in a message
-
-
-@dataclasses.dataclass(frozen=True)
-class Descent:
-    """How a loss is minimised.
-
-    Attributes:
-        steps: of Adam.
-        batch_size: molecules per step.
-        learning_rate: peak; a linear warm-up over the first twentieth, then a cosine to `final` of it.
-        final: see `learning_rate`.
-        limit: largest norm of a molecule's gradient in the output, in multiples of the batch's median.
-        tolerated: share of molecules whose gradients may be left out between two evaluations.
-        evaluations: how often the validation loss is computed; the weights of the best are kept.
-        seed: of the batches and of initial weights.
-
-    Raises:
-        InputError: a value is not positive, or `tolerated` not below 1.
-    """
-
-    steps: int = 1000
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    final: float = 0.01
-    limit: float = 3.0
-    tolerated: float = 0.1
-    evaluations: int = 20
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "final", "limit", "evaluations"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; give a positive number.")
-        if not 0 <= self.tolerated < 1:
-            raise InputError(f"tolerated is {self.tolerated}; give a share from 0 to below 1.")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; give 0 or a positive number.")
 
 
 class Trainable(Protocol):
@@ -112,6 +77,58 @@ def limited_gradient(values: Array, squares: Array, gradients: Array, limit: flo
     return factor.astype(gradients.dtype) @ sound, Counts(values, finite, limited)
 
 
+class Keeper(Protocol):
+    """Where the states of a training are kept; see `vpotjax.io.checkpoint.Checkpoints`."""
+
+    def latest(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Arrays and record of the last state; None where there is none."""
+
+    def save(self, step: int, arrays: dict[str, Any], record: dict[str, Any]) -> None:
+        """Keep a state."""
+
+
+class Walk(NamedTuple):
+    """What moves: parameters, state of the optimiser, and the averaged parameters; None without averaging."""
+
+    params: Any
+    state: Any
+    averaged: Any
+
+    @property
+    def judged(self) -> Any:
+        """The parameters that are evaluated."""
+        return self.params if self.averaged is None else self.averaged
+
+
+class Record(NamedTuple):
+    """What is known of a training so far.
+
+    Attributes:
+        step: that was the last.
+        batches: state of the generator that draws them.
+        held: how many validation molecules had no finite loss, and the mean of the others, of the best parameters.
+        stale: evaluations since then.
+        seconds: of work.
+        left_out: how often molecules were.
+        history: rows of metrics.
+    """
+
+    step: int
+    batches: dict[str, Any]
+    held: tuple[int, float]
+    stale: int
+    seconds: float
+    left_out: Counter[str]
+    history: list[dict[str, Any]]
+
+    def after(self, row: dict[str, Any], held: tuple[int, float], rng: np.random.Generator) -> Record:
+        """With one more evaluation; `stale` is 0 where it is the best."""
+        stale = 0 if held < self.held else self.stale + 1
+        batches: Any = rng.bit_generator.state
+        history = [*self.history, row]
+        return Record(row["step"], batches, min(held, self.held), stale, row["seconds"], self.left_out, history)
+
+
 def descend(
     model: Trainable,
     train: Sequence[Bucket],
@@ -120,6 +137,7 @@ def descend(
     settings: Descent,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     programs: dict[Any, Any] | None = None,
+    keeper: Keeper | None = None,
 ) -> Descended:
     """Minimise `loss` from the model's initial parameters; the parameters with the least validation loss are kept.
 
@@ -130,71 +148,122 @@ def descend(
         settings: see `Descent`.
         report: is told a row of metrics after every evaluation.
         programs: compiled programs of runs that differ in the seed alone; filled here.
+        keeper: of states; the training goes on from the last one, as if it had not been ended.
 
     Raises:
         InputError: more molecules than tolerated had to be left out.
     """
     programs = {} if programs is None else programs
-    train, validation = [b for b in train if len(b)], [b for b in validation if len(b)]
-    if not train or not validation:
+    draw = _Draw([b for b in train if len(b)], settings)
+    validation = [b for b in validation if len(b)]
+    if not draw.buckets or not validation:
         raise InputError("there are no training or no validation molecules; give some of both.")
-    advance = programs.setdefault("advance", _advance(model, loss, settings))
+    steps = settings.step_count(draw.molecules, draw.mean_size)
+    interval, rate, optimiser = max(1, steps // settings.evaluations), settings.rate(steps), settings.optimiser(steps)
+    advance = programs.setdefault("advance", _advance(model, loss, settings, optimiser))
     check = programs.setdefault("check", _check(model, loss))
-    first = jax.tree.map(lambda x: jnp.asarray(x[0]), train[0].content)
+    first = jax.tree.map(lambda x: jnp.asarray(x[0]), draw.buckets[0].content)
     params = jax.jit(model.initial)(jax.random.key(settings.seed), first)
-    state = _optimiser(settings).init(params)
-    rng = np.random.default_rng(settings.seed)
-    shares = np.array([len(b) for b in train]) / sum(len(b) for b in train)
-    interval = max(1, settings.steps // settings.evaluations)
-    best = (_validation(check, params, validation), params)
-    history = [{"step": 0, "training_loss": float("nan"), "validation_loss": best[0][1], "left_out": 0, "limited": 0}]
-    history[0] |= {"first_left_out": "", "first_limited": ""}
-    report(history[0])
+    walk, best = Walk(params, optimiser.init(params), params if settings.ema else None), params
+    kept = None if keeper is None else keeper.latest()
+    if kept is None:
+        record = _first_record(*_validation(check, params, validation))
+    else:
+        walk, best, record = _restored(walk, best, *kept)
+        draw.rng.bit_generator.state = record.batches
+    for row in record.history:
+        report(row)
     pending: list[tuple[tuple[str, ...], Counts]] = []
-    left_out: Counter[str] = Counter()
-    compiled: set[int] = set()
-    buffers = BatchBuffer(), BatchBuffer()  # one is read while the other one is filled
-    for i in range(1, settings.steps + 1):
-        place = int(rng.choice(len(train), p=shares))
-        bucket = train[place]
-        rows = rng.choice(len(bucket), min(settings.batch_size, len(bucket)), replace=False)
-        content, reference = buffers[i % 2].filled((bucket.content, bucket.reference), rows)
-        progress = np.float64(i / settings.steps)
-        params, state, counts = advance(params, state, content, reference, progress, bucket.max_occupied)
-        pending.append((tuple(bucket.names[r] for r in rows), counts))
+    start, before = time.monotonic(), record.seconds
+    for i in range(record.step + 1, steps + 1):
+        if _is_over(record, settings):
+            break
+        bucket, names, content, reference = draw(i)
+        walk, counts = advance(walk, content, reference, np.float64(i / steps), bucket.max_occupied)
+        pending.append((names, counts))
         if len(pending) > 1:  # the next batch is read while this one runs; more of them would fill the memory
             jax.block_until_ready(pending[-2][1])
-        if place not in compiled:
-            compiled.add(place)
-            return_memory()
-        if i % interval and i != settings.steps:
+        draw.return_memory_once(bucket)
+        if i % interval and i != steps:
             continue
-        row = metrics_row(i, pending, left_out, settings)
-        held = _validation(check, params, validation)
-        row["validation_loss"] = held[1]
-        history.append(row)
+        row = metrics_row(i, pending, record.left_out, settings)
+        held, errors = _validation(check, walk.judged, validation)
+        row |= {"validation_loss": held[1], "learning_rate": float(jnp.asarray(rate(i // settings.accumulation)))}
+        seconds = before + time.monotonic() - start
+        count = sum(len(names) for names, _ in pending)
+        row |= {"seconds": seconds, "progress": i / steps}
+        row |= {"molecules_per_second": count / max(seconds - record.seconds, 1e-9)} | errors
+        record = record.after(row, held, draw.rng)
+        best = walk.judged if record.stale == 0 else best
         pending = []
-        best = min(best, (held, params), key=lambda pair: pair[0])
+        if keeper is not None:
+            keeper.save(i, *_kept(walk, best, record))
         report(row)
         return_memory()
-    return Descended(best[1], history, left_out)
+    return Descended(best, record.history, record.left_out)
 
 
-def _optimiser(settings: Descent) -> optax.GradientTransformation:
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0,
-        settings.learning_rate,
-        max(1, settings.steps // 20),
-        max(settings.steps, 2),
-        settings.final * settings.learning_rate,
-    )
-    return optax.adam(schedule)
+class _Draw:
+    """Batches at random: a bucket by its share of the molecules, then some of its molecules."""
+
+    def __init__(self, buckets: Sequence[Bucket], settings: Descent) -> None:
+        self.buckets, self.rng = buckets, np.random.default_rng(settings.seed)
+        self.sizes = [min(settings.batch(b.reference.level_mask.shape[-1]), len(b)) for b in buckets]
+        self.molecules = sum(len(b) for b in buckets)
+        self.shares = np.array([len(b) for b in buckets]) / max(1, self.molecules)
+        self.mean_size = float(self.shares @ np.array(self.sizes))
+        self.buffers = BatchBuffer(), BatchBuffer()  # one is read while the other one is filled
+        self.compiled: set[int] = set()
+
+    def __call__(self, step: int) -> tuple[Bucket, tuple[str, ...], Any, Any]:
+        """Bucket, names, content and reference."""
+        place = int(self.rng.choice(len(self.buckets), p=self.shares))
+        bucket = self.buckets[place]
+        rows = self.rng.choice(len(bucket), self.sizes[place], replace=False)
+        content, reference = self.buffers[step % 2].filled((bucket.content, bucket.reference), rows)
+        return bucket, tuple(bucket.names[r] for r in rows), content, reference
+
+    def return_memory_once(self, bucket: Bucket) -> None:
+        """After the first batch of a bucket, which compiles."""
+        if id(bucket) not in self.compiled:
+            self.compiled.add(id(bucket))
+            return_memory()
 
 
-def _advance(model: Trainable, loss: Loss, settings: Descent) -> Callable[..., Any]:
-    optimiser = _optimiser(settings)
+def _first_record(held: tuple[int, float], errors: dict[str, float]) -> Record:
+    """Before the first step."""
+    row = {"step": 0, "training_loss": float("nan"), "left_out": 0, "limited": 0}
+    row |= {"first_left_out": "", "first_limited": "", "validation_loss": held[1], "learning_rate": 0.0, "seconds": 0.0}
+    row |= {"progress": 0.0, "molecules_per_second": 0.0}
+    return Record(0, {}, held, 0, 0.0, Counter(), [row | errors])
 
-    def advance(params: Any, state: Any, content: Any, reference: Any, progress: Any, max_occupied: int) -> Any:
+
+def _is_over(record: Record, settings: Descent) -> bool:
+    """Whether the time is up, or patience."""
+    late = settings.seconds is not None and record.seconds > settings.seconds
+    return late or (settings.patience is not None and record.stale >= settings.patience)
+
+
+def _kept(walk: Walk, best: Any, record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arrays by number, and what JSON holds."""
+    leaves = jax.tree.leaves((walk, best))
+    entries = record._asdict() | {"left_out": dict(record.left_out)}
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}, entries
+
+
+def _restored(walk: Walk, best: Any, arrays: dict[str, Any], entries: dict[str, Any]) -> tuple[Walk, Any, Record]:
+    """The inverse of `_kept`; walk and best give the structure."""
+    leaves, structure = jax.tree.flatten((walk, best))
+    kept = [jnp.asarray(arrays[str(i)], leaf.dtype) for i, leaf in enumerate(map(jnp.asarray, leaves))]
+    walk, best = jax.tree.unflatten(structure, kept)
+    held = (int(entries["held"][0]), float(entries["held"][1]))
+    return walk, best, Record(**entries | {"held": held, "left_out": Counter(entries["left_out"])})
+
+
+def _advance(model: Trainable, loss: Loss, settings: Descent, optimiser: optax.GradientTransformation) -> Any:
+    def advance(walk: Walk, content: Any, reference: Any, progress: Any, max_occupied: int) -> Any:
+        params = walk.params
+
         def one(content: Any, reference: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
             """Forward and all the way back, while the layers of the molecule are in the cache."""
             output, pullback = jax.vjp(lambda p: model.output(p, content), params)
@@ -207,32 +276,53 @@ def _advance(model: Trainable, loss: Loss, settings: Descent) -> Callable[..., A
 
         values, squares, gradients = over_molecules(one, content, reference)
         gradient, counts = limited_gradient(values, squares, gradients, settings.limit)
-        updates, state = optimiser.update(ravel_pytree(params)[1](gradient), state, params)
-        return optax.apply_updates(params, updates), state, counts
+        updates, state = optimiser.update(ravel_pytree(params)[1](gradient), walk.state, params)
+        params = optax.apply_updates(params, updates)
+        averaged = None
+        if settings.ema:
+            averaged = optax.incremental_update(params, walk.averaged, 1 - settings.ema)
+        return Walk(params, state, averaged), counts
 
-    return jax.jit(advance, static_argnums=5)
+    return jax.jit(advance, static_argnums=4)
 
 
 def _check(model: Trainable, loss: Loss) -> Callable[..., Any]:
-    def check(params: Any, content: Any, reference: Any, max_occupied: int) -> jax.Array:
-        def one(content: Any, reference: Any) -> jax.Array:
-            return loss(model.predicted(model.output(params, content), content, max_occupied), reference, 1.0)
+    """The loss of each molecule, and the squared errors of all that is in it."""
+
+    def check(params: Any, content: Any, reference: Any, max_occupied: int) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def one(content: Any, reference: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            predicted = model.predicted(model.output(params, content), content, max_occupied)
+            return loss(predicted, reference, 1.0), squared_errors(loss, predicted, reference)
 
         return over_molecules(one, content, reference)
 
     return jax.jit(check, static_argnums=3)
 
 
-def _validation(check: Callable[..., Any], params: Any, buckets: Sequence[Bucket]) -> tuple[int, float]:
-    """How many molecules have no finite loss, and the mean of the others: compared in this order."""
+def _validation(
+    check: Callable[..., Any], params: Any, buckets: Sequence[Bucket]
+) -> tuple[tuple[int, float], dict[str, float]]:
+    """How many molecules have no finite loss, and the mean of the others: compared in this order; and errors.
 
-    def losses(bucket: Bucket) -> np.ndarray:
+    Errors are root mean squares over the molecules of ‖Δ‖/natm, of elements of matrices √⟨Δ²⟩, in customary units.
+    """
+
+    def losses(bucket: Bucket) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         arrays, size = (bucket.content, bucket.reference), min(len(bucket), CHUNK)  # always the same molecules
         return in_chunks(lambda x: check(params, *x, bucket.max_occupied), arrays, size)
 
-    values = np.concatenate([losses(b) for b in buckets])
+    parts = [losses(b) for b in buckets]
+    values = np.concatenate([own for own, _ in parts])
     finite = np.isfinite(values)
-    return int(np.sum(~finite)), float(values[finite].mean()) if finite.any() else float("inf")
+    mean = float(values[finite].mean()) if finite.any() else float("inf")
+    squares = {key: np.concatenate([own[key] for _, own in parts])[finite] for key in parts[0][1]}
+    errors = {f"validation_{key}": unit_factor(key) * float(np.sqrt(own.mean())) for key, own in squares.items()}
+    return (int(np.sum(~finite)), mean), errors
+
+
+def unit_factor(name: str) -> float:
+    """From atomic units to those of the table of observables; 1 for matrices."""
+    return OBSERVABLES[name].factor if name in OBSERVABLES else 1.0
 
 
 def metrics_row(

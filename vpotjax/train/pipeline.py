@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
@@ -11,120 +12,22 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from vpotjax._checks import InputError
-from vpotjax.electronic.observables import known_observable
+from vpotjax.io.config_file import toml_text
 from vpotjax.io.dataset import Dataset
 from vpotjax.io.method import fingerprints, method_differences
-from vpotjax.io.model import save_model
-from vpotjax.io.run import started_run, write_metrics
+from vpotjax.io.model import load_model, save_model
+from vpotjax.io.run import CHECKPOINT, FEATURES, STATES, TOML_FILE, started_run, write_config, write_metrics
 from vpotjax.io.sample import SPLITS, Sample
 from vpotjax.io.settings import json_ready
-from vpotjax.losses import Alignment, Loss, MatrixElements, Observed
 from vpotjax.models.ensemble import Ensemble
-from vpotjax.models.matrix_model import MatrixSettings
-from vpotjax.nn import Gated, Linear, MatrixPower
-from vpotjax.operators.representation import Representation
+from vpotjax.models.matrix_model import MatrixModel, MatrixSettings
+from vpotjax.train.config import CORRECTION, Training
 from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
-from vpotjax.train.loop import Descent
 from vpotjax.train.report import VALIDATION_ERRORS, error_rows, idle_text, parity_plots, spread_text
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
-CORRECTION = 0.03  # hartree
 METHODS = "methods"  # among the attributes of the training data in a run
-WEIGHTS = {"mo_energies": 1e6, "homo_lumo_gap": 3e6, "dipole": 1.5e3, "polarizability": 3e2}
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """A training on observables, or on matrices.
-
-    Attributes:
-        network: that corrects the closed-form fit.
-        members: networks of the ensemble, from seeds in a row.
-        orbital_basis: in which F lives; matrices of the data set in that basis give the start, or are learned.
-            Default: the largest basis in which there are some, else the small one.
-        basis: in which the operators are represented.
-        inputs: operators: overlap, kinetic, external, sap, own_nuclei.
-        power_order, power_kinds: highest power of the potentials, and products: metric, raw, lowdin, rational.
-        cutoff: of nuclei and pairs of atoms, bohr; default: none.
-        target: fock or density.
-        frame, baseline: see `MatrixSettings`.
-        precision: of the network.
-        weights: of the observables in the loss, by name; 0 or absent: not in it. Default: WEIGHTS, on matrices none.
-        elements, alignment: weights of the elements of the matrix and of its alignment in the loss, in units of
-            what the closed-form fit leaves; with one of them the labels in orbital_basis are what is learned, the
-            matrix and the observables in `weights`. P needs the first, F alone knows the second.
-        scale: unit of the network's correction, hartree for F. Default: 0.03 hartree in a training on observables, in
-            one on matrices what the closed-form fit leaves.
-        descent: how the loss is minimised.
-        buckets: sizes to which molecules are padded.
-    """
-
-    network: Gated | MatrixPower | Linear = dataclasses.field(default_factory=Gated)
-    members: int = 4
-    orbital_basis: str | None = None
-    basis: str = "def2-svp"
-    inputs: tuple[str, ...] = ("overlap", "kinetic", "sap")
-    power_order: int = 3
-    power_kinds: tuple[str, ...] = ("metric",)
-    cutoff: float | None = None
-    target: str = "fock"
-    frame: str = "lowdin"
-    baseline: str = "sap"
-    precision: str = "float32"
-    weights: dict[str, float] | None = None
-    elements: float = 0.0
-    alignment: float = 0.0
-    scale: float | None = None
-    descent: Descent = dataclasses.field(default_factory=Descent)
-    buckets: int = 4
-
-    def __post_init__(self) -> None:
-        if self.scale is not None and not 0 < self.scale < float("inf"):
-            raise InputError(f"scale is {self.scale}; give a positive number, in hartree.")
-        for name in ("members", "buckets"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
-        for name, weight in (*(self.weights or {}).items(), ("elements", self.elements), ("alignment", self.alignment)):
-            if name not in ("elements", "alignment"):
-                known_observable(name)
-            if not 0 <= weight < float("inf"):
-                raise InputError(f"weight of {name} is {weight}; give 0 or a positive number.")
-        if self.target == "density" and (self.alignment or not self.elements):
-            raise InputError(
-                f"target is 'density' with elements={self.elements} and alignment={self.alignment}; give elements a "
-                "positive weight, and alignment none: it compares orbital energies."
-            )
-
-    @property
-    def observables(self) -> dict[str, float]:
-        """Weights of the observables that are in the loss."""
-        weights = ({} if self.on_matrices else WEIGHTS) if self.weights is None else self.weights
-        return {name: weight for name, weight in weights.items() if weight}
-
-    @property
-    def on_matrices(self) -> bool:
-        """Whether F or P of the data set is what is learned."""
-        return bool(self.elements or self.alignment)
-
-    def settings(self, species: tuple[int, ...], orbital: str) -> MatrixSettings:
-        """Of the model; `orbital` is the basis of F where none is chosen."""
-        representation = Representation(
-            species, self.basis, self.inputs, self.power_order, self.power_kinds, self.cutoff
-        )
-        orbital = self.orbital_basis or orbital
-        return MatrixSettings(
-            representation, self.network, orbital, self.target, self.frame, self.baseline, self.precision
-        )
-
-    def loss(self, scale: float) -> Loss:
-        """What is minimised; `scale` is the size of what the closed-form fit leaves."""
-        terms = [float(weight) * Observed(name) for name, weight in self.observables.items()]
-        terms += [float(self.elements) * MatrixElements(self.target, scale)] if self.elements else []
-        terms += [float(self.alignment) * Alignment(scale)] if self.alignment else []
-        if not terms:
-            raise InputError("all weights of the loss are 0; give one a positive number.")
-        return sum(terms[1:], start=terms[0])
 
 
 class Reporter(Protocol):
@@ -133,8 +36,8 @@ class Reporter(Protocol):
     def say(self, text: str) -> None:
         """A line of text."""
 
-    def progress(self, row: dict[str, Any]) -> None:
-        """A row of metrics of the training, with its network and step."""
+    def progress(self, row: dict[str, Any], members: int) -> None:
+        """A row of metrics of one of `members` networks, with its number and step."""
 
 
 class Outcome(NamedTuple):
@@ -154,6 +57,16 @@ class Trained(NamedTuple):
     history: list[dict[str, Any]]
     evaluations: dict[str, Evaluation]
     validation: Evaluation
+
+
+class Folders(NamedTuple):
+    """Where a training may keep features, and its states, from which it goes on; None: in memory, not at all."""
+
+    features: Path | None = None
+    states: Path | None = None
+
+
+IN_MEMORY = Folders()
 
 
 def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter: Reporter) -> Outcome:
@@ -179,8 +92,10 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
     content = {"training": described, "data": json_ready(dict(dataset.attributes)) | _methods(dataset)}
     with started_run(folder, settings, content) as run:
-        with TemporaryDirectory(prefix="features-", dir=run) as features:
-            trained = trained_model(parts, training, settings, (small, large), reporter, Path(features))
+        (run / TOML_FILE).write_text(toml_text(training))
+        with TemporaryDirectory(prefix=FEATURES, dir=run) as features:
+            folders = Folders(Path(features), run / STATES)
+            trained = trained_model(parts, training, settings, (small, large), reporter, folders)
         save_model(run, trained.model, content["data"])
     rows = error_rows(trained.evaluations)
     write_metrics(run, "training.csv", trained.history)
@@ -200,7 +115,7 @@ def trained_model(
     settings: MatrixSettings,
     bases: tuple[str, str],
     reporter: Reporter,
-    features: Path | None = None,
+    folders: Folders = IN_MEMORY,
 ) -> Trained:
     """From samples by split to a model and its errors on the split "test".
 
@@ -210,7 +125,7 @@ def trained_model(
         settings: of the model, with the elements of the training molecules.
         bases: small and large one of the labels.
         reporter: is told about the progress.
-        features: a folder that may hold them; default: they are in memory.
+        folders: what may be kept, and where.
     """
     small, large = bases
     for name, samples in parts.items():
@@ -218,7 +133,7 @@ def trained_model(
     order, kinds = " and ".join(training.power_kinds), ", ".join(training.inputs)
     reporter.say(f"Features: {kinds} in {training.basis}, {order} powers up to {training.power_order}")
     labels = labels_for(training, settings, small, large, parts["train"][0])
-    buckets = split_buckets(parts, settings, labels, training.buckets, features)
+    buckets = split_buckets(parts, settings, labels, training.buckets, folders.features)
     train, validation = buckets["train"], buckets["validation"]
     whitening = whitened(train, settings)
     evaluations, names = {}, comparable(labels.names, settings.target)
@@ -230,20 +145,26 @@ def trained_model(
         direct = linear_fit(train, validation, settings, whitening, lambda b: b.reference.values[training.target])
         evaluations["direct fit"] = evaluated(Ensemble.of([direct]), buckets["test"], names)
     matrices = (lambda b: b.reference.values[training.target]) if training.on_matrices else aligned_matrices
-    start = linear_fit(train, validation, settings, whitening, matrices)
+    start = _kept_start(folders.states, lambda: linear_fit(train, validation, settings, whitening, matrices))
     residual, scale = float(start.scale), CORRECTION if training.scale is None else training.scale
     if training.scale is not None or not training.on_matrices:
         start = dataclasses.replace(start, scale=np.asarray(scale))
     evaluations["closed-form start"] = evaluated(Ensemble.of([start]), buckets["test"], names)
     if not training.on_matrices:  # those have done their part
         train, validation = ([b.with_labels(labels.names) for b in own] for own in (train, validation))
-    train, validation = prepared(train, start, features), prepared(validation, start, features)
-    reporter.say(
-        f"Training {training.members} networks: {training.descent.steps} steps of {training.descent.batch_size}"
-    )
+    train, validation = prepared(train, start, folders.features), prepared(validation, start, folders.features)
+    reporter.say(f"Training {training.members} networks: {training.descent.text()}")
     loss = training.loss(residual)
     fitted = fit(
-        start, settings, train, validation, loss, training.descent, members=training.members, report=reporter.progress
+        start,
+        settings,
+        train,
+        validation,
+        loss,
+        training.descent,
+        members=training.members,
+        report=lambda row: reporter.progress(row, training.members),
+        states=folders.states,
     )
     for name, count in fitted.left_out.most_common(5):
         reporter.say(f"left out {count} times, its gradient was not finite: {name}")
@@ -254,6 +175,20 @@ def trained_model(
     if idle := idle_text(fitted.history):
         reporter.say(idle)
     return Trained(fitted.model, fitted.history, evaluations, held_out)
+
+
+def _kept_start(states: Path | None, make: Callable[[], MatrixModel]) -> MatrixModel:
+    """The closed-form start, which a training that goes on does not make again: it would differ by rounding."""
+    if states is None:
+        return make()
+    folder = states / "start"
+    if not (folder / CHECKPOINT).exists():
+        start = make()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        write_config(folder, start.settings, {})
+        save_model(folder, start)
+    return load_model(folder).model
 
 
 def basis_of_matrices(sample: Sample) -> str | None:

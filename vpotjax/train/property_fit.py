@@ -23,7 +23,8 @@ from vpotjax.operators.features import SCALAR, NetworkInputs, rounding
 from vpotjax.operators.pairs import kind_count
 from vpotjax.operators.representation import Representation
 from vpotjax.operators.whitening import Whitening, fitted_whitening
-from vpotjax.train.loop import Descent, descend
+from vpotjax.train.descent import Descent
+from vpotjax.train.loop import descend
 from vpotjax.train.ridge import FOLDS, RidgeFit, fold_numbers, ridge
 from vpotjax.train.samples import Bucket
 

@@ -1,0 +1,157 @@
+"""What a training is: model, data, loss and descent, as nested dataclasses that a TOML file fills."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vpotjax._checks import InputError
+from vpotjax.electronic.observables import known_observable
+from vpotjax.io.config_file import read_toml, toml_text, updated, with_assignments
+from vpotjax.losses import Alignment, Loss, MatrixElements, Observed
+from vpotjax.models.matrix_model import MatrixSettings
+from vpotjax.nn import Gated, Linear, MatrixPower
+from vpotjax.operators.representation import Representation
+from vpotjax.train.descent import Descent
+
+CORRECTION = 0.03  # hartree
+WEIGHTS = {"mo_energies": 1e6, "homo_lumo_gap": 3e6, "dipole": 1.5e3, "polarizability": 3e2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training on observables, or on matrices.
+
+    Attributes:
+        network: that corrects the closed-form fit.
+        members: networks of the ensemble, from seeds in a row.
+        orbital_basis: in which F lives; matrices of the data set in that basis give the start, or are learned.
+            Default: the largest basis in which there are some, else the small one.
+        basis: in which the operators are represented.
+        inputs: operators: overlap, kinetic, external, sap, own_nuclei.
+        power_order, power_kinds: highest power of the potentials, and products: metric, raw, lowdin, rational.
+        cutoff: of nuclei and pairs of atoms, bohr; default: none.
+        target: fock or density.
+        frame, baseline: see `MatrixSettings`.
+        precision: of the network.
+        weights: of the observables in the loss, by name; 0 or absent: not in it. Default: WEIGHTS, on matrices none.
+        elements, alignment: weights of the elements of the matrix and of its alignment in the loss, in units of
+            what the closed-form fit leaves; with one of them the labels in orbital_basis are what is learned, the
+            matrix and the observables in `weights`. P needs the first, F alone knows the second.
+        scale: unit of the network's correction, hartree for F. Default: 0.03 hartree in a training on observables, in
+            one on matrices what the closed-form fit leaves.
+        descent: how the loss is minimised.
+        buckets: sizes to which molecules are padded.
+    """
+
+    network: Gated | MatrixPower | Linear = dataclasses.field(default_factory=Gated)
+    members: int = 4
+    orbital_basis: str | None = None
+    basis: str = "def2-svp"
+    inputs: tuple[str, ...] = ("overlap", "kinetic", "sap")
+    power_order: int = 3
+    power_kinds: tuple[str, ...] = ("metric",)
+    cutoff: float | None = None
+    target: str = "fock"
+    frame: str = "lowdin"
+    baseline: str = "sap"
+    precision: str = "float32"
+    weights: dict[str, float] | None = None
+    elements: float = 0.0
+    alignment: float = 0.0
+    scale: float | None = None
+    descent: Descent = dataclasses.field(default_factory=Descent)
+    buckets: int = 4
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and not 0 < self.scale < float("inf"):
+            raise InputError(f"scale is {self.scale}; give a positive number, in hartree.")
+        for name in ("members", "buckets"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
+        for name, weight in (*(self.weights or {}).items(), ("elements", self.elements), ("alignment", self.alignment)):
+            if name not in ("elements", "alignment"):
+                known_observable(name)
+            if not 0 <= weight < float("inf"):
+                raise InputError(f"weight of {name} is {weight}; give 0 or a positive number.")
+        if self.target == "density" and (self.alignment or not self.elements):
+            raise InputError(
+                f"target is 'density' with elements={self.elements} and alignment={self.alignment}; give elements a "
+                "positive weight, and alignment none: it compares orbital energies."
+            )
+
+    @property
+    def observables(self) -> dict[str, float]:
+        """Weights of the observables that are in the loss."""
+        weights = ({} if self.on_matrices else WEIGHTS) if self.weights is None else self.weights
+        return {name: weight for name, weight in weights.items() if weight}
+
+    @property
+    def on_matrices(self) -> bool:
+        """Whether F or P of the data set is what is learned."""
+        return bool(self.elements or self.alignment)
+
+    def settings(self, species: tuple[int, ...], orbital: str) -> MatrixSettings:
+        """Of the model; `orbital` is the basis of F where none is chosen."""
+        representation = Representation(
+            species, self.basis, self.inputs, self.power_order, self.power_kinds, self.cutoff
+        )
+        orbital = self.orbital_basis or orbital
+        return MatrixSettings(
+            representation, self.network, orbital, self.target, self.frame, self.baseline, self.precision
+        )
+
+    def loss(self, scale: float) -> Loss:
+        """What is minimised; `scale` is the size of what the closed-form fit leaves."""
+        terms = [float(weight) * Observed(name) for name, weight in self.observables.items()]
+        terms += [float(self.elements) * MatrixElements(self.target, scale)] if self.elements else []
+        terms += [float(self.alignment) * Alignment(scale)] if self.alignment else []
+        if not terms:
+            raise InputError("all weights of the loss are 0; give one a positive number.")
+        return sum(terms[1:], start=terms[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a training takes its data from, and puts its results.
+
+    Attributes:
+        data: HDF5 file.
+        run: folder for configuration, metrics, checkpoint and plots: new, or of the same training that was ended.
+        split: of those that 'vpotjax split' stored, by name; default: the one that the data set was made with.
+    """
+
+    data: str | None = None
+    run: str | None = None
+    split: str | None = None
+
+
+def read_config(
+    file: str | Path | None,
+    assignments: Sequence[str] = (),
+    place: Mapping[str, Any] | None = None,
+    default: Training | None = None,
+) -> tuple[Place, Training]:
+    """A training as a TOML file describes it, whose keys are the fields of `Place` and of `Training`.
+
+    Args:
+        file: TOML; None: defaults.
+        assignments: changes such as "descent.steps=200".
+        place: entries of `Place` that are known already, and win.
+        default: what is not in the file.
+
+    Raises:
+        InputError: the file cannot be read; an unknown key, with the nearest one that there is; a wrong value.
+    """
+    values = with_assignments({} if file is None else read_toml(file), assignments)
+    names = [field.name for field in dataclasses.fields(Place)]
+    own = {name: values.pop(name) for name in names if name in values}
+    known = {name: str(value) for name, value in (place or {}).items() if value is not None}
+    return updated(Place(), own | known), updated(default or Training(), values)
+
+
+def config_text(place: Place, training: Training, comments: bool = True) -> str:
+    """All of it as TOML, which `read_config` reads."""
+    return toml_text(place, comments) + toml_text(training, comments)
