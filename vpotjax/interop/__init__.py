@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_MODULES = ("e3nn", "pyscf", "pyscfad")
+_MODULES = ("ase", "e3nn", "pyscf", "pyscfad")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._basis_tables import BasisTable, basis_entry, element_basis, exchange_element, shown
@@ -15,6 +17,9 @@ from vpotjax.molecule import Molecule
 
 if TYPE_CHECKING:
     from pyscf.gto import Mole
+
+    from vpotjax.batching import Batch
+    from vpotjax.models import Ensemble
 
 
 def from_pyscf(mol: Mole) -> tuple[Molecule, Basis]:
@@ -246,3 +251,55 @@ def harmonic_hessian(molecule: Molecule, basis: BasisTable = "sto-3g") -> tuple[
     """
     mf = converged(mean_field(molecule, basis, "hf"), f"hf/{shown(basis)} of {molecule.formula}")
     return np.asarray(mf.Hessian().kernel()), np.asarray(mf.mol.atom_mass_list(isotope_avg=True))
+
+
+SAME_BASIS = 1e-6
+"""Of overlaps."""
+
+
+def initial_guess(model: Ensemble, mol: Mole) -> np.ndarray:
+    """The density of a predicted F, with which an SCF starts: `mf.kernel(dm0=initial_guess(model, mol))`.
+
+    Args:
+        model: from `vpotjax.io.load_model`, of F or of P.
+        mol: a built closed shell. Where its basis is another one than the model's, the occupied orbitals are projected
+            on it and orthonormalised.
+
+    Returns:
+        P, (nao, nao), spin-summed, in the order of `mol`.
+
+    Raises:
+        InputError: the model does not know an element, or `mol` is an open shell; as of `from_pyscf`; the predicted F
+            has no gap.
+    """
+    from pyscf import gto
+
+    molecule, _ = from_pyscf(mol)
+    batch = model.settings.batch([molecule])
+    density = np.asarray(_predicted_density(model, jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], batch)), float)
+    if not np.isfinite(density).all():
+        raise InputError(
+            f"the F that the model predicts for {molecule.formula} has no density; start from another one."
+        )
+    own = to_pyscf(molecule, model.settings.orbital_basis)
+    overlaps = [other.intor("int1e_ovlp") for other in (own, mol)]
+    if overlaps[0].shape == overlaps[1].shape and np.abs(overlaps[0] - overlaps[1]).max() < SAME_BASIS:
+        return density
+    occupied = _natural_orbitals(density, overlaps[0])[:, -(mol.nelectron // 2) :]
+    cross = gto.intor_cross("int1e_ovlp", mol, own)
+    projected = np.linalg.solve(overlaps[1], cross @ occupied)
+    values, vectors = np.linalg.eigh(projected.T @ overlaps[1] @ projected)
+    orbitals = projected @ (vectors / np.sqrt(values)) @ vectors.T
+    return 2 * orbitals @ orbitals.T
+
+
+def _natural_orbitals(density: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    """Orthonormal columns, the most occupied last."""
+    values, vectors = np.linalg.eigh(overlap)
+    root, inverse = (vectors * values**power @ vectors.T for power in (0.5, -0.5))
+    return inverse @ np.linalg.eigh(root @ density @ root)[1]
+
+
+@jax.jit
+def _predicted_density(model: Ensemble, molecule: Batch) -> jax.Array:
+    return model(molecule).density

@@ -1,0 +1,84 @@
+"""ASE: a calculator of observables, from a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import ase
+import jax
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+
+from vpotjax.molecule import Molecule
+from vpotjax.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
+
+if TYPE_CHECKING:
+    from vpotjax.models import Ensemble
+
+UNITS = {
+    "dipole": BOHR_TO_ANGSTROM,
+    "charges": 1.0,
+    "polarizability": BOHR_TO_ANGSTROM**3,
+    "mo_energies": HARTREE_TO_EV,
+    "homo_lumo_gap": HARTREE_TO_EV,
+}
+"""From atomic units: dipole e·Å about the origin, Löwdin charges e, polarizability as a volume, Å³, energies eV."""
+OBSERVABLE = {"charges": "lowdin_charges"}  # where the name is another one in the table
+SPREAD, EXCESS = "_spread", "excess"
+
+
+class VpotjaxCalculator(Calculator):
+    """Observables of a model, by ASE's interface: a dipole, charges, a polarizability, levels and the gap.
+
+        atoms.calc = VpotjaxCalculator(load_model("runs/demo"))
+        atoms.get_dipole_moment(); atoms.calc.results["polarizability"]
+
+    `results` has the quantities of UNITS; of an ensemble, "dipole_spread" and so on, the standard deviation over its
+    networks; and "excess", how far a pair of atoms is outside the range of the training molecules: above 1 it is, and
+    the numbers are not to be trusted. The model has no energy and no forces. Charge and spin are what the atoms state,
+    see `Molecule.from_ase`.
+
+    Args:
+        model: from `vpotjax.io.load_model`, of F.
+
+    Raises:
+        InputError: on calculation, where the model does not know an element, or the atoms are an open shell or
+            periodic.
+    """
+
+    implemented_properties = list(UNITS)  # noqa: RUF012  as ASE has it
+
+    def __init__(self, model: Ensemble, **options: Any) -> None:
+        super().__init__(**options)
+        self.model = jax.tree.map(jax.numpy.asarray, model)
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: Sequence[str] = ("dipole",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """All quantities at once; atoms of the same elements use one compiled program."""
+        super().calculate(atoms, list(properties), list(system_changes))
+        assert self.atoms is not None
+        molecule = Molecule.from_ase(self.atoms)
+        batch = self.model.settings.batch([molecule])
+        prediction = _predicted(self.model, jax.tree.map(lambda leaf: np.asarray(leaf)[0], batch))
+        for name, factor in UNITS.items():
+            own = OBSERVABLE.get(name, name)
+            self.results[name] = _plain(prediction.values[own], factor)
+            if own in prediction.spreads:
+                self.results[name + SPREAD] = _plain(prediction.spreads[own], factor)
+        self.results[EXCESS] = float(np.max(prediction.excess))
+
+
+def _plain(value: Any, factor: float) -> Any:
+    array = factor * np.asarray(value)
+    return array if array.ndim else float(array)
+
+
+@jax.jit
+def _predicted(model: Ensemble, molecule: Any) -> Any:
+    prepared = model.model.prepared(model.settings.geometry(molecule))
+    return model.prediction(prepared, tuple(OBSERVABLE.get(name, name) for name in UNITS))
