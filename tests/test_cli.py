@@ -161,8 +161,17 @@ def test_a_run_and_its_predictions_say_the_errors_of_validation_molecules(folder
 
 
 def test_evaluate_prints_the_table(folder, capsys):
-    assert main(["evaluate", "--run", str(folder / "run"), "--data", str(folder / "tiny.h5")]) == 0
-    assert "model" in capsys.readouterr().out
+    arguments = ["evaluate", str(folder / "run"), str(folder / "tiny.h5"), "--split", "test", "validation"]
+    assert main([*arguments, "--json", str(folder / "errors.json")]) == 0
+    text = capsys.readouterr().out
+    assert "Split 'test'" in text
+    assert "Split 'validation'" in text
+    content = json.loads((folder / "errors.json").read_text())
+    assert content["method"] == "B3LYP/def2-tzvp"
+    for row in content["splits"]["test"]:
+        assert row["mo_energies_low"] <= row["mo_energies"] <= row["mo_energies_high"]
+    assert main([*arguments, "--json", str(folder / "errors.json")]) == 2
+    _one_line(capsys, "errors.json' exists")
 
 
 def test_info(folder, capsys):

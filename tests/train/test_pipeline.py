@@ -1,9 +1,11 @@
 """A training from data to run folder, and one clear line, with nothing left behind, where it cannot be."""
 
+import csv
 import dataclasses
 import sys
 from collections import Counter
 
+import ase.io
 import numpy as np
 import pytest
 
@@ -61,6 +63,16 @@ def test_one_molecule_in_every_split_trains_loads_and_evaluates(tmp_path):
     dataset, folder = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1)), tmp_path / "runs" / "new"
     outcome = train_run(dataset, folder, TINY, Silent())
     assert {"config.json", "checkpoint", "training.csv", "test_errors.csv"} <= {file.name for file in outcome.files}
+    page = (folder / "report" / "index.html").read_text()
+    for picture in ("learning_curves.png", "errors_by_size.png", "../parity_dipole.png"):
+        assert f'src="{picture}"' in page
+        assert (folder / "report" / picture).stat().st_size > 1000
+    assert "<td>H2O</td>" in page
+    (worst,) = ase.io.read(folder / "report" / "worst.xyz", ":")
+    assert worst.info["name"] == "H2O"
+    with (folder / "training.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["0", "2"]
+    assert list((folder / "tensorboard" / "network-0").glob("events*"))
     trained_on = training_data(folder)
     assert {k: trained_on[k] for k in ("xc", "large_basis")} == {"xc": "b3lyp", "large_basis": "def2-tzvp"}
     rows = evaluate(load_model(folder), dataset, "test", trained_on)

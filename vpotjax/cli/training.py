@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,14 +51,18 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Errors of a trained model on one split of a data set."""
+    """Errors of a trained model on splits of a data set, with bootstrap intervals (95 %, over molecules)."""
 
-    run: Path
-    """Folder that 'demo' or 'train' wrote."""
-    data: Path | None = None
-    """HDF5 file; default: the embedded data set."""
-    split: str = "test"
-    """train, validation or test."""
+    run: tyro.conf.Positional[Path]
+    """folder that 'demo' or 'train' wrote"""
+    data: tyro.conf.Positional[Path | None] = None
+    """HDF5 file; default: the embedded data set"""
+    split: tuple[str, ...] = ("test",)
+    """train, validation, test, or several of them."""
+    by: str | None = None
+    """Name of a split of the file; default: the one that the data set was made with."""
+    json: Path | None = None
+    """New file for all numbers."""
     any_method: bool = False
     """Labels of another functional, or of a basis that is another one by the same name, will do; default: an error."""
 
@@ -169,11 +174,17 @@ def _evaluate(command: Evaluate) -> None:
     from vpotjax.train.pipeline import evaluate
     from vpotjax.train.report import error_table
 
+    if command.json is not None and command.json.exists():
+        raise InputError(f"json={str(command.json)!r} exists; delete it or choose another name.")
     dataset = read_dataset(command.data or embedded_dataset_path())
+    dataset = dataset if command.by is None else dataset.split_by(command.by)
     model, trained_on = load_model(command.run), training_data(command.run)
-    rows = evaluate(model, dataset, command.split, trained_on, command.any_method)
-    title = f"Split {command.split!r} against {_method(dataset)}"
-    Console(width=110).print(error_table(rows, title))
+    tables = {split: evaluate(model, dataset, split, trained_on, command.any_method) for split in command.split}
+    for split, rows in tables.items():
+        title = f"Split {split!r} against {_method(dataset)}"
+        Console(width=110).print(error_table(rows, title, intervals=True))
+    if command.json is not None:
+        command.json.write_text(json.dumps({"method": _method(dataset), "splits": tables}, indent=1) + "\n")
 
 
 COMMANDS: dict[type, Any] = {

@@ -92,7 +92,8 @@ def _discard(folder: Path) -> None:
     """Remove what a training has made."""
     for name in (CONFIG_FILE, TOML_FILE, LOCK):
         (folder / name).unlink(missing_ok=True)
-    for part in (folder / STATES, *folder.glob(f"{CHECKPOINT}*"), *folder.glob(f"{FEATURES}*")):
+    (folder / "training.csv").unlink(missing_ok=True)
+    for part in (folder / STATES, folder / "tensorboard", *folder.glob(f"{CHECKPOINT}*"), *folder.glob(f"{FEATURES}*")):
         shutil.rmtree(part, ignore_errors=True)
 
 

@@ -44,6 +44,7 @@ class Training:
             one on matrices what the closed-form fit leaves.
         descent: how the loss is minimised.
         buckets: sizes to which molecules are padded.
+        wandb: project of Weights & Biases that metrics are sent to; default: none.
     """
 
     network: Gated | MatrixPower | Linear = dataclasses.field(default_factory=Gated)
@@ -64,6 +65,7 @@ class Training:
     scale: float | None = None
     descent: Descent = dataclasses.field(default_factory=Descent)
     buckets: int = 4
+    wandb: str | None = None
 
     def __post_init__(self) -> None:
         if self.scale is not None and not 0 < self.scale < float("inf"):

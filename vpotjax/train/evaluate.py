@@ -27,6 +27,8 @@ class Evaluation(NamedTuple):
         norms: ‖Δ‖/natm of each molecule by observable, in the unit of the table.
         spreads: ‖standard deviation over the ensemble‖/natm, likewise, of what is compared; empty for a single model.
         pairs: predicted and reference values of all that is compared, by observable, atomic units.
+        errors: of each molecule by observable.
+        excess: how far each molecule is from the training molecules, see `Whitening.excess`; 0 without a model.
     """
 
     names: tuple[str, ...]
@@ -34,6 +36,8 @@ class Evaluation(NamedTuple):
     norms: dict[str, np.ndarray]
     spreads: dict[str, np.ndarray]
     pairs: dict[str, tuple[np.ndarray, np.ndarray]]
+    errors: dict[str, MoleculeErrors]
+    excess: np.ndarray
 
 
 def comparable(labels: Sequence[str], target: str = "fock") -> tuple[str, ...]:
@@ -51,10 +55,10 @@ def evaluated(ensemble: Ensemble, buckets: Sequence[Bucket], names: Sequence[str
         names: of the table.
     """
 
-    def observed(bucket: Bucket) -> tuple[dict[str, Any], dict[str, Any]]:
+    def observed(bucket: Bucket) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
         content = with_model(bucket, ensemble.model).content
         prediction = in_chunks(lambda own: _predictions(ensemble, own, tuple(names)), content)
-        return prediction.values, prediction.spreads
+        return prediction.values, prediction.spreads, np.max(prediction.excess, axis=1)
 
     return _evaluation(observed, buckets, names)
 
@@ -67,12 +71,12 @@ def _predictions(ensemble: Ensemble, content: Any, names: tuple[str, ...]) -> An
 def small_basis_errors(buckets: Sequence[Bucket], names: Sequence[str]) -> Evaluation:
     """Errors of the labels in the small basis against those in the large one: the basis-set error."""
 
-    def observed(bucket: Bucket) -> tuple[dict[str, Any], dict[str, Any]]:
+    def observed(bucket: Bucket) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
         values: Mapping[str, Any] = {} if bucket.small is None else bucket.small.values
         own = {n: values[OBSERVABLES[n].label] for n in names if n != "homo_lumo_gap"}
         if "homo_lumo_gap" in names and bucket.small is not None:
             own["homo_lumo_gap"] = _gaps(own.get("mo_energies", values["mo_energies"]), bucket.small)
-        return own, {}
+        return own, {}, np.zeros(len(bucket))
 
     return _evaluation(observed, buckets, names)
 
@@ -84,15 +88,19 @@ def _gaps(energies: Array, small: Reference) -> jax.Array:
 
 
 def _evaluation(
-    observed: Callable[[Bucket], tuple[dict[str, Any], dict[str, Any]]], buckets: Sequence[Bucket], names: Sequence[str]
+    observed: Callable[[Bucket], tuple[dict[str, Any], dict[str, Any], np.ndarray]],
+    buckets: Sequence[Bucket],
+    names: Sequence[str],
 ) -> Evaluation:
     errors: dict[str, list[MoleculeErrors]] = {name: [] for name in names}
     spreads: dict[str, list[np.ndarray]] = {}
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in names}
+    excess: list[np.ndarray] = []
     labels = {OBSERVABLES[name].label for name in names}
     buckets = [b.with_labels(labels) for b in buckets if len(b)]
     for bucket in buckets:
-        values, spread = observed(bucket)
+        values, spread, far = observed(bucket)
+        excess.append(far)
         for name in names:
             wanted = jax.vmap(lambda v, r, n=name: molecule_errors(n, v, r))(
                 jnp.asarray(values[name]), bucket.reference
@@ -102,12 +110,15 @@ def _evaluation(
         for name, x in spread.items():
             own = jax.vmap(functools.partial(_spread_norm, name))(values[name], x, bucket.reference)
             spreads.setdefault(name, []).append(np.asarray(own))
+    joint = {n: MoleculeErrors(*map(np.concatenate, zip(*parts, strict=True))) for n, parts in errors.items()}
     return Evaluation(
         names=tuple(name for b in buckets for name in b.names),
         summary={name: error_summary(e) for name, e in errors.items()},
-        norms={name: np.concatenate([e.norm for e in parts]) for name, parts in errors.items()},
+        norms={name: np.asarray(own.norm) for name, own in joint.items()},
         spreads={name: np.concatenate(parts) for name, parts in spreads.items()},
         pairs={n: (np.concatenate([a for a, _ in p]), np.concatenate([b for _, b in p])) for n, p in pairs.items()},
+        errors=joint,
+        excess=np.concatenate(excess),
     )
 
 

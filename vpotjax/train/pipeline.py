@@ -21,9 +21,12 @@ from vpotjax.io.sample import SPLITS, Sample
 from vpotjax.io.settings import json_ready
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.matrix_model import MatrixModel, MatrixSettings
+from vpotjax.molecule import Molecule
 from vpotjax.train.config import CORRECTION, Training
 from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
+from vpotjax.train.log import TrainingLog
+from vpotjax.train.page import write_report
 from vpotjax.train.report import VALIDATION_ERRORS, error_rows, idle_text, parity_plots, spread_text
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
@@ -93,16 +96,31 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     content = {"training": described, "data": json_ready(dict(dataset.attributes)) | _methods(dataset)}
     with started_run(folder, settings, content) as run:
         (run / TOML_FILE).write_text(toml_text(training))
-        with TemporaryDirectory(prefix=FEATURES, dir=run) as features:
+        with TemporaryDirectory(prefix=FEATURES, dir=run) as features, TrainingLog(run, training.wandb) as log:
             folders = Folders(Path(features), run / STATES)
-            trained = trained_model(parts, training, settings, (small, large), reporter, folders)
+            trained = trained_model(parts, training, settings, (small, large), _Logged(reporter, log), folders)
         save_model(run, trained.model, content["data"])
     rows = error_rows(trained.evaluations)
-    write_metrics(run, "training.csv", trained.history)
     write_metrics(run, "test_errors.csv", rows)
     write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
-    parity_plots(run, trained.evaluations)
+    molecules: dict[str, list[Molecule]] = {}
+    for sample in parts["test"]:
+        molecules.setdefault(sample.name, []).append(sample.molecule)
+    plots, text = parity_plots(run, trained.evaluations), toml_text(training, comments=False)
+    write_report(run, trained.history, rows, trained.evaluations["trained"], molecules, plots, text)
     return Outcome(trained.model, rows, sorted(run.iterdir()))
+
+
+class _Logged:
+    """A reporter whose rows are written down too."""
+
+    def __init__(self, reporter: Reporter, log: TrainingLog) -> None:
+        self.say, self.reporter, self.log = reporter.say, reporter, log
+
+    def progress(self, row: dict[str, Any], members: int) -> None:
+        """See `Reporter`."""
+        self.log.write(row)
+        self.reporter.progress(row, members)
 
 
 def _methods(dataset: Dataset) -> dict[str, Any]:

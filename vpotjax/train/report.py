@@ -11,6 +11,7 @@ import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax.electronic.observables import DERIVED, OBSERVABLES
+from vpotjax.metrics import bootstrap_interval
 from vpotjax.train.evaluate import Evaluation
 from vpotjax.train.predict import MoleculePrediction
 from vpotjax.units import EBOHR_TO_DEBYE, HARTREE_TO_EV
@@ -27,8 +28,8 @@ VALIDATION_ERRORS = "validation_errors.csv"
 def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | str]]:
     """One row per model: each error in its unit of the table, and of several its fraction of that of the first.
 
-    The error is the customary one, see `ErrorSummary.customary`; "_rms" is the root mean square of ‖Δ‖/natm, "_spread"
-    the mean of the ensemble's ‖standard deviation‖/natm.
+    The error is the customary one, see `ErrorSummary.customary`, "_low" and "_high" the ends of its bootstrap interval
+    (95 %); "_rms" is the root mean square of ‖Δ‖/natm, "_spread" the mean of the ensemble's ‖standard deviation‖/natm.
     """
     rows: list[dict[str, float | str]] = []
     first = next(iter(evaluations.values())).summary
@@ -40,6 +41,8 @@ def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | 
             if len(evaluations) > 1:
                 row[f"{name}_fraction"] = own / (first[name].customary(OBSERVABLES[name]) or float("nan"))
             row[f"{name}_rms"] = summary.rms_norm
+            interval = bootstrap_interval(evaluation.errors[name], OBSERVABLES[name].mean_absolute)
+            row[f"{name}_low"], row[f"{name}_high"] = interval
             row[f"{name}_spread"] = float(np.mean(evaluation.spreads.get(name, np.array([np.nan]))))
         rows.append(row)
     return rows
@@ -99,8 +102,8 @@ def idle_text(history: Sequence[Mapping[str, Any]]) -> str | None:
     )
 
 
-def error_table(rows: list[dict[str, float | str]], title: str) -> Table:
-    """A rich table; beside each error its fraction of the first row's."""
+def error_table(rows: list[dict[str, float | str]], title: str, intervals: bool = False) -> Table:
+    """A rich table; beside each error its fraction of the first row's, and its interval where that is asked for."""
     from rich.table import Table
 
     names = [name for name in OBSERVABLES if name in rows[0]]
@@ -113,6 +116,9 @@ def error_table(rows: list[dict[str, float | str]], title: str) -> Table:
     for row in rows:
         fractions = [f"  ({float(row[f'{key}_fraction']):.2f})" if f"{key}_fraction" in row else "" for key in names]
         cells = [f"{float(row[key]):.3g}{fraction}" for key, fraction in zip(names, fractions, strict=True)]
+        if intervals:
+            ranges = [tuple(float(row[f"{key}_{end}"]) for end in ("low", "high")) for key in names]
+            cells = [f"{cell}\n{low:.3g} to {high:.3g}" for cell, (low, high) in zip(cells, ranges, strict=True)]
         table.add_row(str(row["model"]), *cells)
     return table
 
