@@ -164,6 +164,8 @@ class MatrixSettings:
         self, outputs: Coupled, baseline: Array, frame: Array | None, space: OrbitalSpace, pairs: Any
     ) -> jax.Array:
         """Baseline plus the matrix of coupled blocks, by irrep (npair, channels, 2λ+1), that are in the frame."""
+        if not outputs:  # a linear map without weights
+            return jnp.asarray(baseline)
         blocks = uncouple(from_exchange(outputs, self.layout), self.layout)
         matrix = ao_matrix(blocks, space.basis, self.layout, pairs).astype(baseline.dtype)
         if frame is not None:
@@ -259,8 +261,6 @@ class MatrixModel:
 def corrected(settings: MatrixSettings, scale: Array, params: Any, prepared: Prepared) -> jax.Array:
     """The linear map's matrix plus `scale` times the network's, (nao, nao)."""
     outputs = correction(settings.network, params, prepared.inputs, settings.outputs, len(settings.species))
-    if not outputs:
-        return jnp.asarray(prepared.linear)
     pairs, dtype = prepared.inputs.pairs, jnp.asarray(prepared.linear).dtype
     scaled = {
         irrep: jnp.asarray(scale, dtype) * _damped(y.astype(dtype), prepared.damping) for irrep, y in outputs.items()

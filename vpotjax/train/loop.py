@@ -208,7 +208,7 @@ class _Draw:
 
     def __init__(self, buckets: Sequence[Bucket], settings: Descent) -> None:
         self.buckets, self.rng = buckets, np.random.default_rng(settings.seed)
-        self.sizes = [min(settings.batch(b.reference.level_mask.shape[-1]), len(b)) for b in buckets]
+        self.sizes = [min(settings.batch(max(1, b.reference.level_mask.shape[-1])), len(b)) for b in buckets]
         self.molecules = sum(len(b) for b in buckets)
         self.shares = np.array([len(b) for b in buckets]) / max(1, self.molecules)
         self.mean_size = float(self.shares @ np.array(self.sizes))

@@ -220,7 +220,7 @@ def _with_correction(
     samples, whitening = _samples(molecules, model.settings, residuals, held_out)
     train, check = ([b[chosen[rows]] for rows, b in samples] for chosen in (~held_out, held_out))
     result = descend(_Correction(model.settings, size), train, check, _MeanSquare(size), descent, report, programs)
-    errors = [programs["check"](result.params, b.content, b.reference, b.max_occupied) for b in check if len(b)]
+    errors = [programs["check"](result.params, b.content, b.reference, b.max_occupied)[0] for b in check if len(b)]
     before = np.mean([np.mean(y[held_out] ** 2) for y in residuals.values()]) / size**2
     if not np.concatenate(errors).mean() < before:
         return model
