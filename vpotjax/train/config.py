@@ -44,6 +44,8 @@ class Training:
             one on matrices what the closed-form fit leaves.
         descent: how the loss is minimised.
         buckets: sizes to which molecules are padded.
+        start: folder of a run whose model this training starts from, networks and all; what its settings are, is not
+            to be given here. Default: from the closed-form fit.
         wandb: project of Weights & Biases that metrics are sent to; default: none.
     """
 
@@ -65,6 +67,7 @@ class Training:
     scale: float | None = None
     descent: Descent = dataclasses.field(default_factory=Descent)
     buckets: int = 4
+    start: str | None = None
     wandb: str | None = None
 
     def __post_init__(self) -> None:
@@ -104,6 +107,25 @@ class Training:
         return MatrixSettings(
             representation, self.network, orbital, self.target, self.frame, self.baseline, self.precision
         )
+
+    def settings_from(self, before: MatrixSettings) -> MatrixSettings:
+        """Those of the model that the training starts from.
+
+        Raises:
+            InputError: other ones are asked for.
+        """
+        representation, plain = before.representation, Training()
+        own = {name: getattr(before, name) for name in ("network", "orbital_basis", "target", "frame", "baseline")}
+        own |= {name: getattr(representation, name) for name in ("basis", "inputs", "power_order", "power_kinds")}
+        own |= {"cutoff": representation.cutoff, "precision": before.precision}
+        for name, value in own.items():
+            wanted = getattr(self, name)
+            if wanted not in (value, getattr(plain, name)):
+                raise InputError(
+                    f"{name} is {wanted!r}, but {value!r} in the model of start={self.start!r}; leave it out, or train "
+                    "without start."
+                )
+        return before
 
     def loss(self, scale: float) -> Loss:
         """What is minimised; `scale` is the size of what the closed-form fit leaves."""

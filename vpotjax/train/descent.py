@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 
 from vpotjax._checks import InputError
@@ -38,6 +39,7 @@ class Descent:
         warmup: share of the steps in which the rate grows linearly from 0.
         final: see `schedule`.
         ema: decay of an average of the weights that is evaluated and kept in place of them; 0: none.
+        frozen: parts of the network whose weights stay as they are, by the beginning of their names, as "invariants".
         patience: evaluations without a lower validation loss after which a network ends; default: none end early.
         limit: largest norm of a molecule's gradient in the output, in multiples of the batch's median.
         tolerated: share of molecules whose gradients may be left out between two evaluations.
@@ -62,6 +64,7 @@ class Descent:
     warmup: float = 0.05
     final: float = 0.01
     ema: float = 0.0
+    frozen: tuple[str, ...] = ()
     patience: int | None = None
     limit: float = 3.0
     tolerated: float = 0.1
@@ -102,6 +105,21 @@ class Descent:
         """Molecules of a step, where each has `nao` orbitals with padding."""
         return self.batch_size if self.batch_aos is None else max(1, self.batch_aos // nao)
 
+    def moving(self, params: Any) -> Any:
+        """For each weight, whether it moves.
+
+        Raises:
+            InputError: a part that `frozen` names is not there.
+        """
+        paths = [_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for part in self.frozen:
+            if not any(_begins(path, part) for path in paths):
+                known = ", ".join(sorted({path.partition("/")[0] for path in paths}))
+                raise InputError(f"frozen has {part!r}, but the network has {known}; give some of them.")
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: not any(_begins(_path(path), part) for part in self.frozen), params
+        )
+
     def rate(self, steps: int) -> optax.Schedule:
         """The learning rate by the number of updates."""
         updates = max(2, steps // self.accumulation)
@@ -129,3 +147,13 @@ class Descent:
             return own
         several: Any = optax.MultiSteps(own, self.accumulation)
         return several.gradient_transformation()
+
+
+def _path(path: tuple[Any, ...]) -> str:
+    """Of a weight, without Flax's outermost "params"."""
+    names = [str(getattr(key, "key", key)) for key in path]
+    return "/".join(names[1:] if names[:1] == ["params"] else names)
+
+
+def _begins(path: str, part: str) -> bool:
+    return path == part or path.startswith(f"{part}/")

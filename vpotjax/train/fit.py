@@ -42,10 +42,13 @@ class MatrixTraining:
 
     settings: MatrixSettings
     scale: float
+    params: Any = None
 
     def initial(self, key: Any, content: Prepared) -> Any:
-        """Parameters of the network."""
+        """Parameters of the network: those that are given, or random ones."""
         settings = self.settings
+        if self.params is not None:
+            return jax.tree.map(jnp.asarray, self.params)
         module = settings.network.module(settings.outputs, len(settings.species))
         return module.init(key, content.inputs)
 
@@ -102,7 +105,7 @@ def _aligned(arrays: Any) -> jax.Array:
         own = jnp.where(jnp.isfinite(own), own, 0.0)  # infinite on padding
         place = jnp.arange(len(own))
         last = jnp.max(jnp.where(compared, place, 0))
-        above = own + jnp.where(place > last, levels[last] - own[last], 0.0)
+        above = own + jnp.where((place > last) & jnp.any(compared), levels[last] - own[last], 0.0)
         return fock_with_levels(matrix, own_overlap, jnp.where(compared, levels, above), ao_mask)
 
     return over_molecules(one, *arrays)
@@ -229,6 +232,7 @@ def fit(
     members: int = 1,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     states: Path | None = None,
+    before: Ensemble | None = None,
 ) -> Fitted:
     """Train networks on what a linear map leaves, each alone, from seeds that follow on that of `descent`.
 
@@ -242,18 +246,20 @@ def fit(
         descent: how.
         members: how many networks; as many at a time as there are processors.
         report: is told a row of metrics after every evaluation, with "network".
+        before: from whose networks, by turns, these start; default: from random ones.
         states: folder in which the state of each network is kept, and from which a training that was ended goes on.
 
     Raises:
         InputError: too many gradients were not finite, or a state cannot be written or read.
     """
     whole = loss.fitted([b.reference for b in train if len(b)])
-    model, programs = MatrixTraining(settings, float(start.scale)), {}
+    programs: dict[Any, Any] = {}
     if isinstance(settings.network, Linear):
         return Fitted(Ensemble.of([start]), [], Counter())
 
     def one(number: int) -> Any:
         own = dataclasses.replace(descent, seed=descent.seed + number)
+        model = MatrixTraining(settings, float(start.scale), _member(before, number))
         tell = lambda row: report({"network": number, **row})  # noqa: E731
         if states is None:
             return descend(model, train, validation, whole, own, tell, programs)
@@ -268,6 +274,13 @@ def fit(
     ]
     history = [{"network": i, **row} for i, r in enumerate(results) for row in r.history]
     return Fitted(Ensemble.of(models), history, sum((r.left_out for r in results), Counter()))
+
+
+def _member(ensemble: Ensemble | None, number: int) -> Any:
+    """Parameters of one of its networks, by turns."""
+    if ensemble is None:
+        return None
+    return jax.tree.map(lambda leaf: leaf[number % ensemble.members], ensemble.model.params)
 
 
 def prepared(buckets: Sequence[Bucket], model: MatrixModel, folder: Path | None = None) -> list[Bucket]:

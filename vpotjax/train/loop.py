@@ -164,6 +164,7 @@ def descend(
     check = programs.setdefault("check", _check(model, loss))
     first = jax.tree.map(lambda x: jnp.asarray(x[0]), draw.buckets[0].content)
     params = jax.jit(model.initial)(jax.random.key(settings.seed), first)
+    settings.moving(params)  # raises where a part is not there
     walk, best = Walk(params, optimiser.init(params), params if settings.ema else None), params
     kept = None if keeper is None else keeper.latest()
     if kept is None:
@@ -277,6 +278,9 @@ def _advance(model: Trainable, loss: Loss, settings: Descent, optimiser: optax.G
         values, squares, gradients = over_molecules(one, content, reference)
         gradient, counts = limited_gradient(values, squares, gradients, settings.limit)
         updates, state = optimiser.update(ravel_pytree(params)[1](gradient), walk.state, params)
+        updates = jax.tree.map(
+            lambda own, moves: own if moves else jnp.zeros_like(own), updates, settings.moving(params)
+        )
         params = optax.apply_updates(params, updates)
         averaged = None
         if settings.ema:

@@ -87,10 +87,15 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     """
     small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
     parts = {name: samples_of(dataset, name) for name in SPLITS}
+    before = None if training.start is None else load_model(training.start)
     species = tuple(sorted({int(z) for s in parts["train"] for z in s.molecule.numbers if z}))
+    species = species if before is None else before.settings.species
     for name, samples in parts.items():
         require_elements(samples, species, name)
-    settings = training.settings(species, basis_of_matrices(parts["train"][0]) or small)
+    if before is None:
+        settings = training.settings(species, basis_of_matrices(parts["train"][0]) or small)
+    else:
+        settings = training.settings_from(before.settings)
     training.loss(1.0)  # raises where there is nothing to minimise
     described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
     content = {"training": described, "data": json_ready(dict(dataset.attributes)) | _methods(dataset)}
@@ -98,7 +103,8 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
         (run / TOML_FILE).write_text(toml_text(training))
         with TemporaryDirectory(prefix=FEATURES, dir=run) as features, TrainingLog(run, training.wandb) as log:
             folders = Folders(Path(features), run / STATES)
-            trained = trained_model(parts, training, settings, (small, large), _Logged(reporter, log), folders)
+            own = _Logged(reporter, log)
+            trained = trained_model(parts, training, settings, (small, large), own, folders, before)
         save_model(run, trained.model, content["data"])
     rows = error_rows(trained.evaluations)
     write_metrics(run, "test_errors.csv", rows)
@@ -134,6 +140,7 @@ def trained_model(
     bases: tuple[str, str],
     reporter: Reporter,
     folders: Folders = IN_MEMORY,
+    before: Ensemble | None = None,
 ) -> Trained:
     """From samples by split to a model and its errors on the split "test".
 
@@ -144,6 +151,7 @@ def trained_model(
         bases: small and large one of the labels.
         reporter: is told about the progress.
         folders: what may be kept, and where.
+        before: that the training starts from, with these settings; default: the closed-form fit.
     """
     small, large = bases
     for name, samples in parts.items():
@@ -153,21 +161,26 @@ def trained_model(
     labels = labels_for(training, settings, small, large, parts["train"][0])
     buckets = split_buckets(parts, settings, labels, training.buckets, folders.features)
     train, validation = buckets["train"], buckets["validation"]
-    whitening = whitened(train, settings)
+    whitening = whitened(train, settings) if before is None else before.model.whitening
     evaluations, names = {}, comparable(labels.names, settings.target)
     basis_set = small != large and all(b.small is not None for b in buckets["test"] if len(b))
     if basis_set and not training.on_matrices:
         evaluations[small] = small_basis_errors(buckets["test"], names)
-    if labels.matrices and not training.on_matrices:
+    if labels.matrices and not training.on_matrices and before is None:
         reporter.say(f"Direct fit: ridge regression of the {labels.matrices} Fock matrix")
         direct = linear_fit(train, validation, settings, whitening, lambda b: b.reference.values[training.target])
         evaluations["direct fit"] = evaluated(Ensemble.of([direct]), buckets["test"], names)
     matrices = (lambda b: b.reference.values[training.target]) if training.on_matrices else aligned_matrices
-    start = _kept_start(folders.states, lambda: linear_fit(train, validation, settings, whitening, matrices))
-    residual, scale = float(start.scale), CORRECTION if training.scale is None else training.scale
-    if training.scale is not None or not training.on_matrices:
-        start = dataclasses.replace(start, scale=np.asarray(scale))
-    evaluations["closed-form start"] = evaluated(Ensemble.of([start]), buckets["test"], names)
+    if before is None:
+        start = _kept_start(folders.states, lambda: linear_fit(train, validation, settings, whitening, matrices))
+        residual, scale = float(start.scale), CORRECTION if training.scale is None else training.scale
+        if training.scale is not None or not training.on_matrices:
+            start = dataclasses.replace(start, scale=np.asarray(scale))
+        evaluations["closed-form start"] = evaluated(Ensemble.of([start]), buckets["test"], names)
+    else:
+        start = dataclasses.replace(before.model, params=None)
+        residual = float(start.scale)
+        evaluations["before"] = evaluated(before, buckets["test"], names)
     if not training.on_matrices:  # those have done their part
         train, validation = ([b.with_labels(labels.names) for b in own] for own in (train, validation))
     train, validation = prepared(train, start, folders.features), prepared(validation, start, folders.features)
@@ -183,6 +196,7 @@ def trained_model(
         members=training.members,
         report=lambda row: reporter.progress(row, training.members),
         states=folders.states,
+        before=before,
     )
     for name, count in fitted.left_out.most_common(5):
         reporter.say(f"left out {count} times, its gradient was not finite: {name}")
@@ -226,7 +240,9 @@ def labels_for(training: Training, settings: MatrixSettings, small: str, large: 
             "observables."
         )
     target, counted = (matrices, matrices) if training.on_matrices and matrices else (large, small)
-    names = dict.fromkeys(["mo_energies", *training.observables, *comparable(list(first.labels.get(target, ())))])
+    known = list(first.labels.get(target, ()))
+    levels = ["mo_energies"] if "mo_energies" in known or not training.observables else []
+    names = dict.fromkeys([*levels, *training.observables, *comparable(known)])
     return Labels(target, counted, tuple(names), matrices, bool(training.alignment))
 
 

@@ -145,7 +145,8 @@ class Labels:
     def require(self, sample: Sample, settings: MatrixSettings) -> None:
         """Raise InputError where labels are absent."""
         matrices = ((self.matrices, ("mo_energies", "fock", "overlap")),) if self.matrices else ()
-        for basis, wanted in ((self.large, self.names), (self.small, ("mo_energies",)), *matrices):
+        levels = ((self.small, ("mo_energies",)),) if "mo_energies" in self.names else ()
+        for basis, wanted in ((self.large, self.names), *levels, *matrices):
             if basis not in sample.labels:
                 raise InputError(
                     f"sample {sample.name!r} has no labels in basis {basis!r}; choose a basis of the data set."
@@ -169,7 +170,7 @@ class Labels:
                 arrays = matrices["fock"], space.overlap, space.nelec, space.basis.ao_mask
                 matrices["density"] = in_chunks(_densities, arrays, folder=folder)
         large = _reference(samples, self.large, self, settings, nao)
-        own = all(set(self.names) <= set(s.labels[self.small]) for s in samples)
+        own = all(set(self.names) <= set(s.labels.get(self.small, ())) for s in samples)
         small = _reference(samples, self.small, self, settings, nao) if own else None
         return dataclasses.replace(large, values={**large.values, **matrices}), small
 
@@ -240,6 +241,9 @@ def _reference(samples: Sequence[Sample], basis: str, labels: Labels, settings: 
     levels, masks = np.zeros((len(samples), nao)), np.zeros((len(samples), nao), bool)
     electrons = np.zeros(len(samples), int)
     for i, sample in enumerate(samples):
+        if "mo_energies" not in labels.names:  # none is compared
+            electrons[i] = sample.molecule.nelec(load_basis(settings.orbital_basis, sample.molecule.numbers))
+            continue
         own, exists, electrons[i] = partners(sample, basis, labels.small, settings.orbital_basis)
         levels[i, : len(own)], masks[i, : len(own)] = own, exists
         masks[i, sample.labels[labels.small]["mo_energies"].size :] = False
