@@ -36,7 +36,7 @@ from vpotjax.units import BOHR_TO_ANGSTROM
 
 FOLDER = Path(__file__).parents[1] / "runs" / "reference"
 COUNT, KILLS, BY_HAND, FROM_PUBLISHED, TURNS = 200, 10, 8, 20, 3
-SPEED_COUNT, READ_COUNT, BATCH = 16, 1000, 32
+SPEED_COUNT, READ_COUNT, BATCH = 8, 1000, 32
 SMALL, LARGE = "sto-3g", "def2-svp"
 OPTIONS = ["--effective-basis", "None", "--large-basis", LARGE, "--xc", "b3lyp", "--grid-level", "1"]
 PUBLISHED = {"b3lyp_qm7_train": "1", "cookbook_qm7_150": "3"}

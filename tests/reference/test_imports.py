@@ -1,5 +1,7 @@
 """PySCF's objects and checkpoint files as samples."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -55,6 +57,15 @@ def test_objects_that_will_not_do(tmp_path):
     ).run()
     with pytest.raises(InputError, match="another contraction of the same primitives"):
         sample_from_pyscf("N2", optimised, "cc-pvtz")
+    calculation(scf.RHF, chkfile=str(tmp_path / "evil.chk"))
+    with h5py.File(tmp_path / "evil.chk", "r+") as file:
+        content = json.loads(file["mol"][()])
+        content["atom"] = f"open({str(tmp_path / 'ran')!r}, 'w')"
+        del file["mol"]
+        file["mol"] = json.dumps(content)
+    with pytest.raises(InputError, match=r"evil\.chk' cannot be read .*its atom is no plain data, but Python code"):
+        sample_from_chkfile("a", tmp_path / "evil.chk", "6-31g", "hf")
+    assert not (tmp_path / "ran").exists()
     (tmp_path / "text.chk").write_text("no HDF5")
     with h5py.File(tmp_path / "empty.chk", "w"):
         pass

@@ -62,7 +62,7 @@ def test_errors_are_told_in_multiples_of_the_spread():
     """√((3² + 4²)/2) over √((1² + 1²)/2)."""
     norms = {"dipole": np.array([3.0, 4.0]), "polarizability": np.ones(2)}
     spreads = {"dipole": np.array([1.0, -1.0]), "polarizability": np.zeros(2)}
-    text = spread_text(Evaluation(("a", "b"), {}, norms, spreads, {}, {}, np.zeros(2)))
+    text = spread_text(Evaluation(("a", "b"), {}, norms, spreads, {}, {}, np.ones(2), np.zeros(2)))
     assert text.endswith("the networks: μ 3.5, α without spread")
 
 

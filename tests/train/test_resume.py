@@ -19,7 +19,7 @@ from vpotjax.io.checkpoint import Checkpoints, NotKeptError
 from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset, write_dataset
 from vpotjax.io.model import load_model
 from vpotjax.train.descent import Descent
-from vpotjax.train.loop import descend
+from vpotjax.train.loop import EndedError, descend
 
 X = np.linspace(0.5, 1.5, 12)
 SETTINGS = Descent(steps=60, batch_size=3, learning_rate=0.03, evaluations=12)
@@ -202,10 +202,10 @@ def test_kills_change_nothing(tmp_path, kills, capsys):
 def test_a_folder_that_is_in_use_is_refused(tmp_path, capsys):
     import filelock
 
-    from vpotjax.io.run import LOCK, STATES
+    from vpotjax.io.run import LOCK
 
     small_dataset(tmp_path / "a.h5")
-    (tmp_path / "run" / STATES).mkdir(parents=True)
+    (tmp_path / "run").mkdir()
     with filelock.FileLock(tmp_path / "run" / LOCK):
         assert main(arguments(tmp_path, "run")) == 2
     assert "is in use by another process" in capsys.readouterr().err
@@ -222,3 +222,44 @@ def test_data_that_are_others_are_told(tmp_path, capsys):
         file.attrs["xc"] = "pbe"
     assert main(arguments(tmp_path, "run")) == 2
     assert "data.xc 'b3lyp' there, 'pbe' now" in capsys.readouterr().err
+
+
+def test_bad_input_on_the_way_keeps_what_was_trained(tmp_path, capsys, monkeypatch):
+    """A package that is absent now, other molecules, and a folder of states that is somebody else's."""
+    small_dataset(tmp_path / "a.h5")
+    process = started(tmp_path, "run")
+    while process.poll() is None and not list((tmp_path / "run").glob("states/network-*/[0-9]*")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = {file for file in (tmp_path / "run" / "states").rglob("*") if file.is_file()}
+
+    def lacking(*_):
+        raise vp.InputError("something is absent")
+
+    monkeypatch.setattr("vpotjax.train.pipeline.TrainingLog", lacking)
+    assert main(arguments(tmp_path, "run")) == 2
+    assert "something is absent" in capsys.readouterr().err
+    data = read_dataset(tmp_path / "a.h5")
+    (tmp_path / "a.h5").unlink()
+    write_dataset(tmp_path / "a.h5", Dataset(data.samples[1:], data.attributes))
+    assert main(arguments(tmp_path, "run")) == 2
+    assert "training of other settings: samples" in capsys.readouterr().err
+    assert before <= {file for file in (tmp_path / "run" / "states").rglob("*") if file.is_file()}
+    mine = tmp_path / "mine" / "states" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("of mine")
+    assert main(arguments(tmp_path, "mine")) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+    assert mine.read_text() == "of mine"
+
+
+def test_a_training_ends_when_it_is_told():
+    ended = []
+
+    def report(row):
+        ended.append(row["step"])
+
+    with pytest.raises(EndedError):
+        descend(Line(), [bucket(X, X)], [bucket(X, X)], SQUARE, SETTINGS, report, ended=lambda: len(ended) > 2)
+    assert len(ended) == 3

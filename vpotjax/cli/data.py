@@ -141,11 +141,11 @@ def _reference(command: Reference) -> int:
     return EXIT_INCOMPLETE if outcome.failures else 0
 
 
-def _numbered(name: str) -> Iterator[str]:
+def _numbered(name: str, mark: str = "#") -> Iterator[str]:
     import itertools
 
     yield name
-    yield from (f"{name}#{i}" for i in itertools.count(1))
+    yield from (f"{name}{mark}{i}" for i in itertools.count(1))
 
 
 class _LabellingReporter:
@@ -226,7 +226,10 @@ def _export(command: Export) -> None:
 
     dataset = read_dataset(command.file)
     bases = sorted({basis for sample in dataset.samples for basis in sample.labels if basis != SOURCE})
-    suffixes = {basis: "".join(c for c in basis if c.isalnum()) for basis in bases}
+    suffixes: dict[str, str] = {}
+    for basis in bases:
+        plain = "".join(c for c in basis if c.isalnum())
+        suffixes[basis] = next(s for s in _numbered(plain, "v") if s not in suffixes.values())
     left_out = write_cookbook(command.out, dataset.samples, suffixes, command.order)
     stated = " ".join(f"{suffix}={basis}" for basis, suffix in suffixes.items())
     print(f"{len(dataset.samples)} molecules are in {command.out}: {stated}")

@@ -12,7 +12,7 @@ import tyro
 
 from vpotjax._checks import InputError
 from vpotjax.cli.session import configure_jax
-from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset
+from vpotjax.io.dataset import SPLIT_BY, Dataset, embedded_dataset_path, read_dataset
 from vpotjax.train.config import Place, Training, config_text, read_config
 from vpotjax.train.descent import Descent
 
@@ -60,7 +60,7 @@ class Evaluate:
     split: tuple[str, ...] = ("test",)
     """train, validation, test, or several of them."""
     by: str | None = None
-    """Name of a split of the file; default: the one that the data set was made with."""
+    """Name of a split of the file; default: the one that the model was trained with."""
     json: Path | None = None
     """New file for all numbers."""
     any_method: bool = False
@@ -127,6 +127,8 @@ DEMO = Training(descent=Descent(steps=150), buckets=3)
 
 
 def _demo(command: Demo) -> None:
+    if taken := [text for text in command.set if text.partition("=")[0].strip() in ("data", "run", "split")]:
+        raise InputError(f"set is {taken[0]!r}; a demo has its own data, and --run for the folder.")
     place, training = read_config(None, command.set, {"run": command.run}, DEMO)
     _train_on(embedded_dataset_path(), place, training)
 
@@ -177,8 +179,10 @@ def _evaluate(command: Evaluate) -> None:
     if command.json is not None and command.json.exists():
         raise InputError(f"json={str(command.json)!r} exists; delete it or choose another name.")
     dataset = read_dataset(command.data or embedded_dataset_path())
-    dataset = dataset if command.by is None else dataset.split_by(command.by)
     model, trained_on = load_model(command.run), training_data(command.run)
+    by = command.by or trained_on.get(SPLIT_BY)
+    if by is not None and (command.by or by in dataset.splits):
+        dataset = dataset.split_by(by)
     tables = {split: evaluate(model, dataset, split, trained_on, command.any_method) for split in command.split}
     for split, rows in tables.items():
         title = f"Split {split!r} against {_method(dataset)}"

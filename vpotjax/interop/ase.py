@@ -53,6 +53,14 @@ class VpotjaxCalculator(Calculator):
         super().__init__(**options)
         self.model = jax.tree.map(jax.numpy.asarray, model)
 
+    def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last calculation; charge and spin, which may be stated in `info`, too."""
+        changes = super().check_state(atoms, tol)
+        if self.atoms is not None and not changes:
+            now, before = (Molecule.from_ase(own.copy()) for own in (atoms, self.atoms))  # without results
+            changes = [] if (now.charge, now.spin) == (before.charge, before.spin) else ["initial_charges"]
+        return changes
+
     def calculate(
         self,
         atoms: ase.Atoms | None = None,

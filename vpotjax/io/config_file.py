@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -26,7 +27,7 @@ WIDTH = 100
 def read_toml(path: str | Path) -> dict[str, Any]:
     """What a TOML file says; InputError where it cannot be read."""
     try:
-        return tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # of TOML with line and column
         raise InputError(f"{str(path)!r} cannot be read as TOML ({one_line(error)}).") from None
 
@@ -37,7 +38,7 @@ def with_assignments(values: Mapping[str, Any], assignments: Sequence[str]) -> d
     Raises:
         InputError: an assignment has no "=" or goes through what is no table.
     """
-    changed = json.loads(json.dumps(values))
+    changed = copy.deepcopy(dict(values))
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
         if not sign or not key.strip():
@@ -93,16 +94,17 @@ def _entry(default: Any, hint: Any, value: Any, where: str) -> Any:
     fitting: Any = tuple(value) if isinstance(value, list) else value
     if isinstance(value, Mapping):
         if dict in [typing.get_origin(option) for option in _options(hint)]:
-            return {key: _number(item, f"{where}.{key}") for key, item in value.items()}
+            kinds = next(typing.get_args(option)[1] for option in _options(hint) if typing.get_origin(option) is dict)
+            return {key: _number(item, kinds, f"{where}.{key}") for key, item in value.items()}
     elif any(has_type(fitting, option) for option in _options(hint)):
         return float(fitting) if _options(hint) == [float] else fitting
     raise InputError(f"{where} is {value!r}; give {_expected(hint)}.")
 
 
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _number(value: Any, hint: Any, where: str) -> Any:
+    if not any(has_type(value, option) for option in _options(hint)):
         raise InputError(f"{where} is {value!r}; give a number.")
-    return float(value)
+    return value
 
 
 def _options(hint: Any) -> list[Any]:

@@ -7,6 +7,8 @@ What the suffix stands for is not in the file. (The example hamiltonian-qm7 of t
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,11 +139,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
         with h5py.File(path, "r") as file:
             return {key: np.asarray(item[()]) for key, item in file.items() if isinstance(item, h5py.Dataset)}
-    except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         line = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(f"{str(path)!r} cannot be read as npz or HDF5 ({line}).") from None
 
@@ -151,7 +153,7 @@ def _molecules(path: Path, data: Mapping[str, np.ndarray]) -> tuple[list[Molecul
         raise InputError(f"{str(path)!r} lacks {lacking[0]}; it has {', '.join(sorted(data)) or 'nothing'}.")
     numbers, positions = data["Z"], np.asarray(data["R"], float)
     if "natoms" in data:
-        sizes = np.asarray(data["natoms"], int)
+        sizes = np.atleast_1d(np.asarray(data["natoms"], int))
     elif "offsets" in data:
         sizes = np.diff(np.asarray(data["offsets"], int))
     else:
@@ -161,6 +163,8 @@ def _molecules(path: Path, data: Mapping[str, np.ndarray]) -> tuple[list[Molecul
             f"{str(path)!r}: R has shape {positions.shape}, Z {numbers.shape}, and natoms make {sizes.sum()} atoms, "
             "which do not fit each other."
         )
+    if not len(sizes):
+        raise InputError(f"{str(path)!r} has no molecules; natoms is empty.")
     names = [f"{path.stem}#{i}" for i in range(len(sizes))]
     if "names" in data:
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in data["names"].tolist()]

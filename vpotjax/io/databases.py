@@ -16,7 +16,7 @@ import contextlib
 import io
 import pickle
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,14 @@ def _array(where: str, blob: Any, size: int, types: Mapping[int, type]) -> np.nd
 FLOATS, INTEGERS = {4: np.float32, 8: np.float64}, {4: np.int32, 8: np.int64}
 
 
-def _molecule(where: str, natm: int, numbers: Any, places: Any, unit: float) -> Molecule:
+def _require_some(path: Path, rows: Sequence[Any]) -> None:
+    if not rows:
+        raise InputError(f"{str(path)!r} has no molecules; give a file with some.")
+
+
+def _molecule(where: str, natm: Any, numbers: Any, places: Any, unit: float) -> Molecule:
+    if not isinstance(natm, int) or natm < 1:
+        raise InputError(f"{where}: the number of atoms is {natm!r}; the file is damaged.")
     z = _array(f"{where}: Z", numbers, natm, INTEGERS).astype(int)
     try:
         return Molecule(z, _array(f"{where}: positions", places, 3 * natm, FLOATS).reshape(-1, 3).astype(float) * unit)
@@ -133,10 +140,11 @@ def _qh9(path: Path, basis: str, connection: sqlite3.Connection, columns: set[st
     rows = list(connection.execute(f"select rowid, id, N, Z, pos from data {whole} order by rowid"))
     ((total,),) = connection.execute("select count(*) from data")
     left_out = [f"{total - len(rows)} geometries whose SCF has not converged"] if total > len(rows) else []
+    _require_some(path, rows)
     numbers = [_qh9_number(path, number) for _, number, *_ in rows]
     unit = 1.0 if "geo_id" in columns else ANGSTROM_TO_BOHR
     molecules = [
-        _molecule(f"{str(path)!r}, id {number}", int(natm), z, places, unit)
+        _molecule(f"{str(path)!r}, id {number}", natm, z, places, unit)
         for number, (_, _, natm, z, places) in zip(numbers, rows, strict=True)
     ]
 
@@ -152,7 +160,9 @@ def _qh9_number(path: Path, number: Any) -> int:
     """Of a molecule in QM9; the dynamic sets hold it as bytes."""
     if isinstance(number, bytes):
         return int(_array(f"{str(path)!r}: id", number, 1, INTEGERS)[0])
-    return int(number)
+    if not isinstance(number, int):
+        raise InputError(f"{str(path)!r}: an id is {number!r}; the file is damaged.")
+    return number
 
 
 Records = tuple[list[bytes], Callable[[bytes], dict[str, Any]]]
@@ -206,9 +216,8 @@ def _qh9_records(path: Path, basis: str, records: Records) -> Foreign:
         unit = 1.0 if "geo_id" in record else ANGSTROM_TO_BOHR
         where = f"{str(path)!r}, id {record['id']}"
         names.append(f"qm9_{record['id']}")
-        molecules.append(_molecule(where, int(record["num_nodes"]), record["atoms"], record["pos"], unit))
-    if not keys:
-        raise InputError(f"{str(path)!r} is empty; give the folder that QH9's program has made.")
+        molecules.append(_molecule(where, record["num_nodes"], record["atoms"], record["pos"], unit))
+    _require_some(path, keys)
 
     def labels(row: int) -> dict[str, dict[str, Any]]:
         where = f"{str(path)!r}, {names[row]}: Ham"
@@ -224,6 +233,7 @@ def _hamiltonians(path: Path, basis: str, connection: sqlite3.Connection, tables
     if not own_numbers:
         common = connection.execute("select Z from nuclear_charges where id = 0").fetchone()
     rows = list(connection.execute(f"select id, {'Z' if own_numbers else 'NULL'}, R from data order by id"))
+    _require_some(path, rows)
     conformers = "MOSES_ID" in tables.get("dataset_ids", set())
     moses = dict(connection.execute("select id, MOSES_ID from dataset_ids")) if conformers else {}
     names = [f"moses_{moses[number]}" if number in moses else path.stem for number, *_ in rows]
@@ -252,8 +262,7 @@ def _schnorb(path: Path, basis: str) -> Foreign:
 
     rows: Any = connect(str(path), type="db", use_lock_file=False)
     known = [row.id for row in rows.select(include_data=False)]
-    if not known:
-        raise InputError(f"{str(path)!r} is empty; give a file with geometries.")
+    _require_some(path, known)
     molecules = []
     for row in rows.select(include_data=False):
         try:

@@ -21,6 +21,10 @@ from vpotjax.molecule import Molecule
 READ = 256  # samples at a time
 
 
+SPLIT_BY = "split_by"
+"""Attribute with the name of the split that a data set was divided by, see `Dataset.split_by`."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Labelled molecules.
@@ -44,13 +48,14 @@ class Dataset:
         return [sample for sample in self.samples if sample.split == name]
 
     def split_by(self, name: str) -> Dataset:
-        """With the samples that one of `splits` has, and that split for theirs.
+        """With the samples that one of `splits` has, and that split for theirs; the attribute SPLIT_BY says so.
 
         Raises:
             InputError: there is no such split.
         """
+        attributes = {**self.attributes, SPLIT_BY: name}
         kept = [(s, part) for s, part in zip(self.samples, known_split(self.splits, name), strict=True) if part]
-        return Dataset([dataclasses.replace(s, split=part) for s, part in kept], self.attributes, {}, self.methods)
+        return Dataset([dataclasses.replace(s, split=part) for s, part in kept], attributes, {}, self.methods)
 
     def attribute(self, name: str) -> Any:
         """How the data set was made, by name: "xc", "small_basis", "large_basis", …

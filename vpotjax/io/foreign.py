@@ -345,7 +345,7 @@ def converted(source: Foreign, layout: str | None) -> Iterator[Sample]:
             molecule = source.molecules[row]
             for key in [key for key in OF_AOS if key in own]:
                 own[key] = in_own_order(np.asarray(own[key], float), molecule, basis, own_layout)
-            own = {"overlap": made["overlap"]} | own
+            own["overlap"] = made["overlap"]  # that of the file may be in single precision
             if "fock" in own and own["fock"].ndim == 2 and not molecule.spin:
                 own = _following(own["fock"], molecule, basis, made) | own
         whole.setdefault(row, {})[basis] = own

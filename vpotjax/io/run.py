@@ -21,6 +21,9 @@ CHECKPOINT = "checkpoint"
 STATES, FEATURES, LOCK = "states", "features-", "lock"
 """Of a training that goes on: where its states are, how folders of features begin, and what keeps others out."""
 RECORDS = "_METADATA"  # that Orbax writes into each state
+MADE_FOLDERS = (STATES, "tensorboard", "report")
+MADE_FILES = (TOML_FILE, LOCK, "training.csv", "test_errors.csv", "validation_errors.csv")
+"""What a training writes into a run folder beside its configuration, checkpoint and plots."""
 
 
 def new_run_folder(path: str | Path) -> Path:
@@ -31,7 +34,7 @@ def new_run_folder(path: str | Path) -> Path:
     """
     path = Path(path)
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(file.name != LOCK for file in path.iterdir())):
             raise InputError(f"run folder {str(path)!r} exists and is not empty; choose another name or delete it.")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -43,8 +46,9 @@ def new_run_folder(path: str | Path) -> Path:
 def started_run(path: str | Path, settings: Settings, entries: Mapping[str, Any]) -> Iterator[Path]:
     """A run folder with its configuration, new or of a training that was ended, for this process alone.
 
-    Where the work in it fails by bad input, what this made is removed again; where it is ended in another way, states
-    of the training in `STATES` stay, and the same call goes on from them.
+    Where the work in a new one fails by bad input, what this made is removed again; where it is ended in another way,
+    states of the training in `STATES` stay, and the same call goes on from them. Nothing of a training that goes on is
+    removed.
 
     Args:
         path: of the folder: new, empty, or with the same configuration and no model yet.
@@ -58,14 +62,15 @@ def started_run(path: str | Path, settings: Settings, entries: Mapping[str, Any]
 
     content, folder = _content(settings, entries), Path(path)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    if (folder / STATES).is_dir():
-        _require_same(folder, content)
-    else:
+    resumed = (folder / CONFIG_FILE).exists() and not (folder / CHECKPOINT).exists()
+    if not resumed:
         new_run_folder(folder)
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         with lock:
-            if not (folder / CONFIG_FILE).exists():
+            if resumed:
+                _require_same(folder, content)
+            else:
                 _write(folder, content)
             (folder / STATES).mkdir(exist_ok=True)
             for stale in folder.glob(f"{FEATURES}*"):
@@ -74,7 +79,7 @@ def started_run(path: str | Path, settings: Settings, entries: Mapping[str, Any]
                 yield folder
             except BaseException as error:
                 lost = isinstance(error, InputError) and not isinstance(error, NotKeptError)
-                if lost or not any((folder / STATES).rglob(RECORDS)):
+                if not resumed and (lost or not any((folder / STATES).rglob(RECORDS))):
                     _discard(folder)
                 raise
             shutil.rmtree(folder / STATES)
@@ -89,20 +94,19 @@ def started_run(path: str | Path, settings: Settings, entries: Mapping[str, Any]
 
 
 def _discard(folder: Path) -> None:
-    """Remove what a training has made."""
-    for name in (CONFIG_FILE, TOML_FILE, LOCK):
-        (folder / name).unlink(missing_ok=True)
-    (folder / "training.csv").unlink(missing_ok=True)
-    for part in (folder / STATES, folder / "tensorboard", *folder.glob(f"{CHECKPOINT}*"), *folder.glob(f"{FEATURES}*")):
+    """Remove what a training has made; its configuration last, without which nothing goes on."""
+    for part in (
+        *(folder / name for name in MADE_FOLDERS),
+        *folder.glob(f"{CHECKPOINT}*"),
+        *folder.glob(f"{FEATURES}*"),
+    ):
         shutil.rmtree(part, ignore_errors=True)
+    for file in (*(folder / name for name in MADE_FILES), *folder.glob("parity_*.png"), folder / CONFIG_FILE):
+        file.unlink(missing_ok=True)
 
 
 def _require_same(folder: Path, content: Mapping[str, Any]) -> None:
     """Raise InputError with the differences unless an unfinished run has this configuration."""
-    if (folder / CHECKPOINT).exists():
-        raise InputError(f"run folder {str(folder)!r} exists and is not empty; choose another name or delete it.")
-    if not (folder / CONFIG_FILE).exists():
-        return
     before, now = (_flat(x) for x in (read_config(folder), content))
     differences = [
         f"{key} {before.get(key)!r} there, {now.get(key)!r} now"

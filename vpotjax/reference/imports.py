@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,6 +83,8 @@ def import_file(
             argument is out of range.
     """
     path = Path(path)
+    if check < 0:
+        raise InputError(f"check is {check}; give 0 or a positive number.")
     with opened(path, bases) as source, DatasetWriter(out) as writer:
         if count is not None:
             if not 1 <= count <= len(source.names):
@@ -219,8 +223,9 @@ def sample_from_chkfile(name: str, path: str | Path, basis: str, xc: str) -> Sam
 
     require_functional(xc)
     try:
+        _require_plain(path)
         loaded: tuple[Any, Any] = chkfile.load_scf(str(path))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, SyntaxError, NameError, AttributeError) as error:
         raise InputError(f"{str(path)!r} cannot be read as a checkpoint of PySCF ({one_line(error)}).") from None
     mol, stored = loaded
     unrestricted = np.ndim(stored["mo_occ"]) == 2
@@ -237,3 +242,22 @@ def sample_from_chkfile(name: str, path: str | Path, basis: str, xc: str) -> Sam
         )
     mf.e_tot, mf.converged = float(stored["e_tot"]), True
     return sample_from_pyscf(name, mf, basis)
+
+
+EVALUATED = ("atom", "basis", "ecp", "pseudo")
+"""Texts in a checkpoint of PySCF, which it runs as Python."""
+PLAIN = (ast.Expression, ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.UnaryOp, ast.USub, ast.UAdd, ast.Load)
+
+
+def _require_plain(path: str | Path) -> None:
+    """Raise ValueError where a checkpoint holds more than numbers and texts, for PySCF would run it."""
+    import h5py
+
+    with h5py.File(path) as file:
+        stored: Any = file["mol"]
+        content = json.loads(stored[()])
+    for key in EVALUATED:
+        for node in ast.walk(ast.parse(str(content.get(key)), mode="eval")):
+            array = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords
+            if not (array or isinstance(node, PLAIN) or (isinstance(node, ast.Name) and node.id == "array")):
+                raise ValueError(f"its {key} is no plain data, but Python code")

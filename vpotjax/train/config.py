@@ -115,6 +115,10 @@ class Training:
             InputError: other ones are asked for.
         """
         representation, plain = before.representation, Training()
+        if self.scale is not None:
+            raise InputError(
+                f"scale is {self.scale}, but that of the model of start={self.start!r} stays; leave it out."
+            )
         own = {name: getattr(before, name) for name in ("network", "orbital_basis", "target", "frame", "baseline")}
         own |= {name: getattr(representation, name) for name in ("basis", "inputs", "power_order", "power_kinds")}
         own |= {"cutoff": representation.cutoff, "precision": before.precision}

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from vpotjax._checks import InputError
+from vpotjax.io.sample import one_line
 
 SCHEDULES = ("cosine", "linear", "exponential", "constant")
 OPTIMIZERS = tuple(
@@ -58,7 +60,7 @@ class Descent:
     batch_aos: int | None = None
     accumulation: int = 1
     optimizer: str = "adam"
-    optimizer_options: dict[str, float] = dataclasses.field(default_factory=dict)
+    optimizer_options: dict[str, float | int | bool] = dataclasses.field(default_factory=dict)
     learning_rate: float = 2e-3
     schedule: str = "cosine"
     warmup: float = 0.05
@@ -88,7 +90,22 @@ class Descent:
                 near = difflib.get_close_matches(value, known, n=1, cutoff=0.4)
                 hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(known)}."
                 raise InputError(f"{name} is {value!r}; {hint}")
-        self.optimiser(1)
+        if self.optimizer_options:
+            self._try_options()
+
+    def _try_options(self) -> None:
+        """Some options show that they will not do when the optimiser moves."""
+        weights = {"weights": jnp.ones((2, 2))}
+        try:
+            own = self.optimiser(1)
+            own.update(weights, own.init(weights), weights)
+        except InputError:
+            raise
+        except Exception as error:  # of whatever Optax does with them
+            raise InputError(
+                f"optimizer_options is {self.optimizer_options}, with which {self.optimizer} does not work "
+                f"({type(error).__name__}: {one_line(error)}); see Optax on it."
+            ) from None
 
     def text(self) -> str:
         """Steps and batches, in words."""

@@ -28,6 +28,7 @@ class Evaluation(NamedTuple):
         spreads: ‖standard deviation over the ensemble‖/natm, likewise, of what is compared; empty for a single model.
         pairs: predicted and reference values of all that is compared, by observable, atomic units.
         errors: of each molecule by observable.
+        natm: atoms of each molecule.
         excess: how far each molecule is from the training molecules, see `Whitening.excess`; 0 without a model.
     """
 
@@ -37,6 +38,7 @@ class Evaluation(NamedTuple):
     spreads: dict[str, np.ndarray]
     pairs: dict[str, tuple[np.ndarray, np.ndarray]]
     errors: dict[str, MoleculeErrors]
+    natm: np.ndarray
     excess: np.ndarray
 
 
@@ -118,6 +120,7 @@ def _evaluation(
         spreads={name: np.concatenate(parts) for name, parts in spreads.items()},
         pairs={n: (np.concatenate([a for a, _ in p]), np.concatenate([b for _, b in p])) for n, p in pairs.items()},
         errors=joint,
+        natm=np.concatenate([np.asarray(b.reference.natm) for b in buckets]),
         excess=np.concatenate(excess),
     )
 

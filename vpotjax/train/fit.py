@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import functools
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from vpotjax.operators.pairs import to_exchange
 from vpotjax.operators.whitening import Whitening, fitted_whitening
 from vpotjax.train.arrays import chunks, in_chunks, over_molecules
 from vpotjax.train.descent import Descent
-from vpotjax.train.loop import descend
+from vpotjax.train.loop import EndedError, descend
 from vpotjax.train.ridge import FOLDS, Moments, fold_numbers, joint_ridge
 from vpotjax.train.samples import Bucket, with_model
 
@@ -233,6 +234,7 @@ def fit(
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     states: Path | None = None,
     before: Ensemble | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Fitted:
     """Train networks on what a linear map leaves, each alone, from seeds that follow on that of `descent`.
 
@@ -246,6 +248,7 @@ def fit(
         descent: how.
         members: how many networks; as many at a time as there are processors.
         report: is told a row of metrics after every evaluation, with "network".
+        say: is told of damaged states.
         before: from whose networks, by turns, these start; default: from random ones.
         states: folder in which the state of each network is kept, and from which a training that was ended goes on.
 
@@ -254,6 +257,7 @@ def fit(
     """
     whole = loss.fitted([b.reference for b in train if len(b)])
     programs: dict[Any, Any] = {}
+    ended = threading.Event()
     if isinstance(settings.network, Linear):
         return Fitted(Ensemble.of([start]), [], Counter())
 
@@ -262,12 +266,21 @@ def fit(
         model = MatrixTraining(settings, float(start.scale), _member(before, number))
         tell = lambda row: report({"network": number, **row})  # noqa: E731
         if states is None:
-            return descend(model, train, validation, whole, own, tell, programs)
-        with contextlib.closing(Checkpoints(states / f"network-{number}")) as keeper:
-            return descend(model, train, validation, whole, own, tell, programs, keeper)
+            return descend(model, train, validation, whole, own, tell, programs, ended=ended.is_set)
+        with contextlib.closing(Checkpoints(states / f"network-{number}", say)) as keeper:
+            return descend(model, train, validation, whole, own, tell, programs, keeper, ended.is_set)
 
     with ThreadPoolExecutor(min(members, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(one, range(members)))
+        running = [pool.submit(one, number) for number in range(members)]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            if not all(future.done() for future in running):  # an error of one network, or Ctrl-C, ends all
+                ended.set()
+    errors = [error for future in running if (error := future.exception()) is not None]
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, EndedError))
+    results = [future.result() for future in running]
     models = [
         MatrixModel(settings, start.whitening, start.linear, start.scale, jax.tree.map(np.asarray, r.params))
         for r in results

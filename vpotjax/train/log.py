@@ -7,7 +7,6 @@ import importlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from vpotjax._checks import InputError
@@ -29,7 +28,7 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path, project: str | None = None) -> None:
-        self.folder, self.lock = folder, Lock()  # networks train in threads
+        self.folder = folder
         self.writers: dict[int, Any] = {}
         shutil.rmtree(folder / EVENTS, ignore_errors=True)
         self.file = (folder / CSV_FILE).open("w", newline="")
@@ -54,19 +53,18 @@ class TrainingLog:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row, with "network" and "step"."""
-        with self.lock:
-            if self.table is None:
-                self.table = csv.DictWriter(self.file, fieldnames=list(row))
-                self.table.writeheader()
-            self.table.writerow(row)
-            self.file.flush()
-            network, numbers = row["network"], {k: v for k, v in row.items() if isinstance(v, int | float)}
-            writer = self._writer(network)
-            for key, value in numbers.items():
-                if key not in ("network", "step"):
-                    writer.add_scalar(key, value, row["step"])
-            if self.remote is not None:
-                self.remote.log({f"network-{network}/{key}": value for key, value in numbers.items()})
+        if self.table is None:
+            self.table = csv.DictWriter(self.file, fieldnames=list(row))
+            self.table.writeheader()
+        self.table.writerow(row)
+        self.file.flush()
+        network, numbers = row["network"], {k: v for k, v in row.items() if isinstance(v, int | float)}
+        writer = self._writer(network)
+        for key, value in numbers.items():
+            if key not in ("network", "step"):
+                writer.add_scalar(key, value, row["step"])
+        if self.remote is not None:
+            self.remote.log({f"network-{network}/{key}": value for key, value in numbers.items()})
 
     def _writer(self, network: int) -> Any:
         from tensorboardX import SummaryWriter

@@ -129,6 +129,10 @@ class Record(NamedTuple):
         return Record(row["step"], batches, min(held, self.held), stale, row["seconds"], self.left_out, history)
 
 
+class EndedError(Exception):
+    """A training was told to end, for another one has failed."""
+
+
 def descend(
     model: Trainable,
     train: Sequence[Bucket],
@@ -138,6 +142,7 @@ def descend(
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     programs: dict[Any, Any] | None = None,
     keeper: Keeper | None = None,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Descended:
     """Minimise `loss` from the model's initial parameters; the parameters with the least validation loss are kept.
 
@@ -148,10 +153,12 @@ def descend(
         settings: see `Descent`.
         report: is told a row of metrics after every evaluation.
         programs: compiled programs of runs that differ in the seed alone; filled here.
+        ended: whether to end before the next step.
         keeper: of states; the training goes on from the last one, as if it had not been ended.
 
     Raises:
         InputError: more molecules than tolerated had to be left out.
+        EndedError: `ended` says so.
     """
     programs = {} if programs is None else programs
     draw = _Draw([b for b in train if len(b)], settings)
@@ -177,6 +184,8 @@ def descend(
     pending: list[tuple[tuple[str, ...], Counts]] = []
     start, before = time.monotonic(), record.seconds
     for i in range(record.step + 1, steps + 1):
+        if ended():
+            raise EndedError
         if _is_over(record, settings):
             break
         bucket, names, content, reference = draw(i)
@@ -185,7 +194,8 @@ def descend(
         if len(pending) > 1:  # the next batch is read while this one runs; more of them would fill the memory
             jax.block_until_ready(pending[-2][1])
         draw.return_memory_once(bucket)
-        if i % interval and i != steps:
+        late = settings.seconds is not None and before + time.monotonic() - start > settings.seconds
+        if i % interval and i != steps and not late:
             continue
         row = metrics_row(i, pending, record.left_out, settings)
         held, errors = _validation(check, walk.judged, validation)

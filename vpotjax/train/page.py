@@ -16,6 +16,7 @@ from vpotjax.units import BOHR_TO_ANGSTROM
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from vpotjax.io.sample import Sample
     from vpotjax.molecule import Molecule
 
 FOLDER, PAGE, WORST, SHOWN = "report", "index.html", "worst.xyz", 20
@@ -26,7 +27,7 @@ def write_report(
     history: Sequence[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
     trained: Evaluation,
-    molecules: Mapping[str, Sequence[Molecule]],
+    samples: Sequence[Sample],
     parity: Sequence[Path],
     settings: str,
 ) -> Path:
@@ -37,7 +38,7 @@ def write_report(
         history: rows of metrics of all networks.
         rows: errors on the test molecules by model, see `error_rows`.
         trained: of the test molecules.
-        molecules: by name, the geometries of the test molecules in the order of their names in `trained`.
+        samples: that are tested.
         parity: plots that are there already.
         settings: of the training, as text.
     """
@@ -46,7 +47,7 @@ def write_report(
     mpl.use("Agg")
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    shapes = _in_order(trained.names, molecules)
+    shapes = _in_order(trained, samples)
     names = [name for name in trained.norms if name not in DERIVED]
     figures = [_learning_curves(folder, history)]
     elements = sorted({symbol for molecule in shapes for symbol in molecule.symbols})
@@ -54,7 +55,7 @@ def write_report(
     holds = {symbol: np.array([symbol in molecule.symbols for molecule in shapes]) for symbol in elements}
 
     def by_element(axes: Axes, name: str) -> None:
-        axes.bar(elements, [float(trained.norms[name][holds[symbol]].mean()) for symbol in elements])
+        axes.bar(elements, [float(np.nanmean(trained.norms[name][holds[symbol]])) for symbol in elements])
         axes.set_xlabel("molecules with")
 
     def by_size(axes: Axes, name: str) -> None:
@@ -72,13 +73,16 @@ def write_report(
     _write_xyz(folder / WORST, trained, shapes, worst, names)
     page = folder / PAGE
     pictures = [file.name for file in figures] + [f"../{file.name}" for file in parity]
-    page.write_text(_page(run.name, rows, pictures, trained, shapes, worst, names, settings))
+    page.write_text(_page(run.name, rows, pictures, trained, shapes, worst, names, settings), encoding="utf-8")
     return page
 
 
-def _in_order(names: Sequence[str], molecules: Mapping[str, Sequence[Molecule]]) -> list[Molecule]:
-    left = {name: list(own) for name, own in molecules.items()}
-    return [left[name].pop(0) for name in names]
+def _in_order(trained: Evaluation, samples: Sequence[Sample]) -> list[Molecule]:
+    """Molecules of an evaluation, where geometries of one name and size are in their order, others by size."""
+    left: dict[tuple[str, int], list[Molecule]] = {}
+    for sample in samples:
+        left.setdefault((sample.name, sample.molecule.natm), []).append(sample.molecule)
+    return [left[name, int(natm)].pop(0) for name, natm in zip(trained.names, trained.natm, strict=True)]
 
 
 def _learning_curves(folder: Path, history: Sequence[Mapping[str, Any]]) -> Path:
@@ -119,7 +123,9 @@ def _worst(trained: Evaluation, names: Sequence[str]) -> list[int]:
     """Places of the molecules with the largest error of any observable, in multiples of its mean."""
     if not names:
         return []
-    ratios = np.stack([trained.norms[name] / max(float(trained.norms[name].mean()), 1e-300) for name in names])
+    norms = [np.where(np.isfinite(trained.norms[name]), trained.norms[name], np.inf) for name in names]
+    means = [max(float(own[np.isfinite(own)].mean()) if np.isfinite(own).any() else 1.0, 1e-300) for own in norms]
+    ratios = np.stack([own / mean for own, mean in zip(norms, means, strict=True)])
     return np.argsort(-ratios.max(axis=0), kind="stable")[:SHOWN].tolist()
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,7 +24,6 @@ from vpotjax.io.sample import SPLITS, Sample
 from vpotjax.io.settings import json_ready
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.matrix_model import MatrixModel, MatrixSettings
-from vpotjax.molecule import Molecule
 from vpotjax.train.config import CORRECTION, Training
 from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
@@ -99,21 +101,19 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     training.loss(1.0)  # raises where there is nothing to minimise
     described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
     content = {"training": described, "data": json_ready(dict(dataset.attributes)) | _methods(dataset)}
+    content["samples"] = samples_digest(parts)
     with started_run(folder, settings, content) as run:
-        (run / TOML_FILE).write_text(toml_text(training))
+        (run / TOML_FILE).write_text(toml_text(training), encoding="utf-8")
         with TemporaryDirectory(prefix=FEATURES, dir=run) as features, TrainingLog(run, training.wandb) as log:
             folders = Folders(Path(features), run / STATES)
             own = _Logged(reporter, log)
             trained = trained_model(parts, training, settings, (small, large), own, folders, before)
-        save_model(run, trained.model, content["data"])
-    rows = error_rows(trained.evaluations)
-    write_metrics(run, "test_errors.csv", rows)
-    write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
-    molecules: dict[str, list[Molecule]] = {}
-    for sample in parts["test"]:
-        molecules.setdefault(sample.name, []).append(sample.molecule)
-    plots, text = parity_plots(run, trained.evaluations), toml_text(training, comments=False)
-    write_report(run, trained.history, rows, trained.evaluations["trained"], molecules, plots, text)
+        rows = error_rows(trained.evaluations)
+        write_metrics(run, "test_errors.csv", rows)
+        write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
+        plots, text = parity_plots(run, trained.evaluations), toml_text(training, comments=False)
+        write_report(run, trained.history, rows, trained.evaluations["trained"], parts["test"], plots, text)
+        save_model(run, trained.model, content["data"])  # last: with it the training is finished
     return Outcome(trained.model, rows, sorted(run.iterdir()))
 
 
@@ -121,12 +121,27 @@ class _Logged:
     """A reporter whose rows are written down too."""
 
     def __init__(self, reporter: Reporter, log: TrainingLog) -> None:
-        self.say, self.reporter, self.log = reporter.say, reporter, log
+        self.say, self.reporter, self.log, self.lock = reporter.say, reporter, log, Lock()
 
     def progress(self, row: dict[str, Any], members: int) -> None:
         """See `Reporter`."""
-        self.log.write(row)
-        self.reporter.progress(row, members)
+        with self.lock:  # networks train in threads
+            self.log.write(row)
+            self.reporter.progress(row, members)
+
+
+def samples_digest(parts: Mapping[str, Sequence[Sample]]) -> str:
+    """Of names, geometries and labels in each part: a training does not go on with others."""
+    digest = hashlib.sha256()
+    for part, samples in parts.items():
+        for sample in samples:
+            molecule = sample.molecule
+            digest.update(json.dumps([part, sample.name, molecule.charge, molecule.spin]).encode())
+            digest.update(np.asarray(molecule.numbers, int).tobytes() + np.asarray(molecule.positions, float).tobytes())
+            for basis, labels in sorted(sample.labels.items()):
+                for key, value in sorted(labels.items()):
+                    digest.update(f"{basis} {key}".encode() + np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def _methods(dataset: Dataset) -> dict[str, Any]:
@@ -197,6 +212,7 @@ def trained_model(
         report=lambda row: reporter.progress(row, training.members),
         states=folders.states,
         before=before,
+        say=reporter.say,
     )
     for name, count in fitted.left_out.most_common(5):
         reporter.say(f"left out {count} times, its gradient was not finite: {name}")
