@@ -5,7 +5,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pyscf import gto, scf
+from pyscf import dft, gto, scf
 
 import vpotjax as vp
 from tests.molecules import g2
@@ -126,3 +126,14 @@ def test_quantities_that_are_none():
     with pytest.raises(vp.InputError, match="xc is 'nonsense'"):
         reference_labels(WATER, "sto-3g", "nonsense")
     assert {"energy", "fock", "forces"} <= set(QUANTITIES)
+
+
+@pytest.mark.parametrize(("basis", "xc"), [("def2-svp", "pbe0"), ("6-31g", "pbe"), ("cc-pvdz", "hf")])
+def test_density_fitting_is_that_of_pyscf_for_the_name_of_the_basis(basis, xc):
+    """PySCF takes other auxiliary functions where it sees exponents in place of a name: 4e-4 hartree in levels."""
+    labels = reference_labels(WATER, basis, xc, density_fit=True, quantities=["energy", "mo_energies"])
+    mol = gto.M(atom=list(zip("OHH", WATER.positions.tolist(), strict=True)), unit="Bohr", basis=basis, verbose=0)
+    mf = (scf.RHF(mol) if xc == "hf" else dft.RKS(mol, xc=xc)).density_fit()
+    mf.conv_tol = 1e-10
+    assert mf.kernel() == pytest.approx(labels["energy"], abs=2e-7)
+    np.testing.assert_allclose(mf.mo_energy, labels["mo_energies"], atol=1e-5)

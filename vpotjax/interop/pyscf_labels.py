@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from vpotjax._basis_tables import BasisTable, element_basis, shown
+from vpotjax._basis_tables import BasisTable, basis_entry, element_basis, shown
 from vpotjax._checks import InputError
 from vpotjax.interop.pyscf import converged, mean_field
 from vpotjax.molecule import Molecule
 
 CONVERGENCE = 1e-10  # hartree
+AUXILIARY = "with the auxiliary basis that PySCF takes for the name of the orbital basis"
 OBSERVED = ("energy", "mo_energies", "dipole", "polarizability")
 """What is stored unless something else is asked for."""
 
@@ -210,7 +211,7 @@ def reference_labels(
         basis: a name, or a dict as in `load_basis`.
         xc: functional, by PySCF's name.
         quantities: of QUANTITIES.
-        density_fit: with PySCF's auxiliary basis for `basis`.
+        density_fit: with the auxiliary basis that PySCF takes for one of this name.
         grid_level: of PySCF, 0 to 9.
         unrestricted: closed shells too.
 
@@ -226,13 +227,35 @@ def reference_labels(
     if hasattr(mf, "grids"):
         mf.grids.level = grid_level
     if density_fit:
-        mf = mf.density_fit()
+        mf = mf.density_fit(auxbasis=auxiliary_basis(mf.mol, basis, xc))
         mf.with_df.build()  # or PySCF integrates anew for every Coulomb matrix when there is no exchange
     mf.conv_tol = CONVERGENCE
     iterations: list[tuple[np.ndarray, np.ndarray]] = []
     if set(quantities) & set(OF_ITERATIONS):
         mf.callback = _recorder(iterations)
     return labels_of(converged(mf, f"{xc}/{shown(basis)} of {molecule.formula}"), quantities, iterations)
+
+
+def auxiliary_basis(mol: Any, basis: BasisTable, xc: str) -> Any:
+    """What PySCF fits densities with where the basis is given by its name: "def2-svp" has one made for it.
+
+    Args:
+        mol: built of exponents and coefficients, which PySCF does not know by name.
+        basis: a name, or names and shells by element.
+        xc: functional, or "hf".
+    """
+    from pyscf import df, gto
+    from pyscf.df.addons import predefined_auxbasis
+
+    named = mol.copy()
+    if isinstance(basis, str):
+        named.basis = basis
+        found = predefined_auxbasis(named, basis, "HF" if xc.lower() == "hf" else xc)
+        return found or df.make_auxbasis(named)
+    symbols = {mol.atom_pure_symbol(i) for i in range(mol.natm)}
+    entries = {symbol: basis_entry(basis, gto.charge(symbol)) for symbol in symbols}
+    named.basis = {symbol: entry if isinstance(entry, str) else mol._basis[symbol] for symbol, entry in entries.items()}
+    return df.make_auxbasis(named)
 
 
 def labels_of(
@@ -299,7 +322,7 @@ def method_description(
         **stated_method(xc, basis, elements),
         **own,
         "reference": "unrestricted" if unrestricted else "restricted, of open shells unrestricted",
-        "density_fitting": "PySCF's auxiliary basis for the orbital basis" if density_fit else None,
+        "density_fitting": AUXILIARY if density_fit else None,
         "convergence_hartree": CONVERGENCE,
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vpotjax._checks import InputError
-from vpotjax.interop.pyscf_labels import OBSERVED, require_quantities
+from vpotjax.interop.pyscf_labels import AUXILIARY, OBSERVED, require_quantities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,8 @@ class ReferenceSettings:
 
     def stated(self) -> dict[str, Any]:
         """All of them, as they stand in a file."""
-        return json.loads(json.dumps(dataclasses.asdict(self) | versions(), default=int))
+        fitting = AUXILIARY if self.density_fitting else None
+        return json.loads(json.dumps(dataclasses.asdict(self) | versions() | {"fitting": fitting}, default=int))
 
 
 def versions() -> dict[str, str]:
