@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,26 +55,31 @@ def sample_batches(
     number, count = shard
     if not 0 <= number < count:
         raise InputError(f"shard is {shard}; give the number of this process, from 0, and that of all.")
-    with DatasetFile(path) as file:
-        rows = file.rows(split, by)[number::count]
+    file = DatasetFile(path)  # stays open for the samples
+    rows = file.rows(split, by)[number::count]
     if not 1 <= size <= len(rows):
         raise InputError(
             f"size is {size}, and {len(rows)} samples of {str(path)!r} are for this process; give 1 to {len(rows)}."
         )
     numbers = grain.MapDataset.source(rows).seed(seed).shuffle().repeat(epochs)
-    return numbers.batch(size, drop_remainder=True).map(_Reader(Path(path)))
+    return numbers.batch(size, drop_remainder=True).map(_Reader(Path(path), file))
 
 
 class _Reader:
-    """Reads samples; the file is opened where it is used, so that it can be sent to another process."""
+    """Reads samples; the file is opened once in each process, however many threads of grain ask for samples."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._file = path, None
+    def __init__(self, path: Path, file: DatasetFile | None = None) -> None:
+        self.path, self._file = path, file
+        self._lock = threading.Lock()
 
     def __call__(self, rows: Sequence[int]) -> list[Sample]:
-        if self._file is None:
-            self._file = DatasetFile(self.path)
+        with self._lock:
+            if self._file is None:
+                self._file = DatasetFile(self.path)
         return self._file[[int(row) for row in rows]]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None}
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])

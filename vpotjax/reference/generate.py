@@ -81,6 +81,7 @@ def generate(
         jobs = jobs_of(molecules, parts, settings)
         known = finished(out)
         pending = [job for job in jobs if job.digest not in known and not is_whole(job, settings)]
+        pending.sort(key=lambda job: -int(job.molecule.numbers.sum()))  # the largest last would keep one process alone
         function = functools.partial(_label_molecule, settings)
         run = (
             on_processes(function, pending, workers) if scheduler is None else on_cluster(function, pending, scheduler)
