@@ -50,6 +50,8 @@ def arrays(labels, order="pyscf"):
                 shells = [load_basis(basis, m.numbers).shell_angular_momenta() for m in molecules]
                 values = [reorder_ao(v, s, "pyscf", order) for v, s in zip(values, shells, strict=True)]
             whole = short in ("mu", "alpha_uncoupled", "E")
+            if short == "mayer":
+                values = [v + np.eye(len(v)) for v in values]  # as some programs have it
             data[f"{short}_{suffix}"] = np.stack(values) if whole else np.concatenate([v.ravel() for v in values])
     return data
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,34 +168,85 @@ def started(folder, run):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
-def test_kills_change_nothing(tmp_path, kills, capsys):
-    small_dataset(tmp_path / "a.h5")
-    output, _ = (whole := started(tmp_path, "whole")).communicate()
-    assert whole.returncode == 0, output.decode()
-    rng = np.random.default_rng(1)
-    for moment in np.sort(rng.integers(1, 20, kills)):
-        process = started(tmp_path, "killed")
-        states = tmp_path / "killed" / "states"
-        while process.poll() is None and len(list(states.glob("network-*/[0-9]*"))) < min(2 * 2, int(moment)):
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    if not (tmp_path / "killed" / "checkpoint").exists():
-        assert main(arguments(tmp_path, "killed", "descent.learning_rate=1e-4")) == 2
-        assert (
-            "training of other settings: training.descent.learning_rate 0.002 there, 0.0001 now"
-            in capsys.readouterr().err
-        )
-        output, _ = (last := started(tmp_path, "killed")).communicate()
-        assert last.returncode == 0, output.decode()
-    one, two = (load_model(tmp_path / name).model for name in ("whole", "killed"))
-    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
+def killed(folder, run, states, delay):
+    """Start, and kill by SIGKILL some seconds after so many states of networks are there."""
+    process = started(folder, run)
+    while process.poll() is None and len(list((folder / run).glob("states/network-*/[0-9]*"))) < states:
+        time.sleep(0.02)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def finished(folder, run):
+    output, _ = (process := started(folder, run)).communicate()
+    assert process.returncode == 0, output.decode()
+
+
+def require_same_runs(folder, one, two):
+    models = (load_model(folder / run).model for run in (one, two))
+    for a, b in zip(*(jax.tree.leaves(model.params) for model in models), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
-    files = {file.name for file in (tmp_path / "killed").iterdir()}
-    assert files == {file.name for file in (tmp_path / "whole").iterdir()}
+    files = {file.name for file in (folder / two).iterdir()}
+    assert files == {file.name for file in (folder / one).iterdir()}
     assert not {"states", "lock"} & files
+
+
+@pytest.mark.slow
+def test_five_kills_change_nothing(tmp_path):
+    small_dataset(tmp_path / "a.h5")
+    finished(tmp_path, "whole")
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        if not (tmp_path / "killed" / "checkpoint").exists():
+            killed(tmp_path, "killed", int(rng.integers(1, 5)), rng.uniform(0, 1))
+    if not (tmp_path / "killed" / "checkpoint").exists():
+        finished(tmp_path, "killed")
+    require_same_runs(tmp_path, "whole", "killed")
+
+
+def test_a_killed_training_keeps_its_states_through_bad_input_and_goes_on(tmp_path, capsys, monkeypatch):
+    """Other settings, other molecules, another functional, a package that is absent: refused, and nothing is lost."""
+    small_dataset(tmp_path / "a.h5")
+    finished(tmp_path, "whole")
+    killed(tmp_path, "killed", 1, 0.0)
+    before = {file for file in (tmp_path / "killed" / "states").rglob("*") if file.is_file()}
+    assert main(arguments(tmp_path, "killed", "descent.learning_rate=1e-4")) == 2
+    message = capsys.readouterr().err
+    assert "training of other settings: training.descent.learning_rate 0.002 there, 0.0001 now" in message
+
+    def lacking(*_):
+        raise vp.InputError("something is absent")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vpotjax.train.pipeline.TrainingLog", lacking)
+        assert main(arguments(tmp_path, "killed")) == 2
+    assert "something is absent" in capsys.readouterr().err
+    (tmp_path / "a.h5").rename(tmp_path / "kept.h5")
+    data = read_dataset(tmp_path / "kept.h5")
+    others = {
+        "samples": Dataset(data.samples[1:], data.attributes),
+        "xc": Dataset(data.samples, data.attributes | {"xc": "pbe"}),
+    }
+    for name, dataset in others.items():
+        write_dataset(tmp_path / "a.h5", dataset)
+        assert main(arguments(tmp_path, "killed")) == 2
+        assert f"training of other settings: {'data.xc' if name == 'xc' else name} " in capsys.readouterr().err
+        (tmp_path / "a.h5").unlink()
+    (tmp_path / "kept.h5").rename(tmp_path / "a.h5")
+    assert before <= {file for file in (tmp_path / "killed" / "states").rglob("*") if file.is_file()}
+    assert main(arguments(tmp_path, "killed")) == 0
+    require_same_runs(tmp_path, "whole", "killed")
+
+
+def test_a_folder_of_states_that_is_somebody_elses_is_left_alone(tmp_path, capsys):
+    small_dataset(tmp_path / "a.h5")
+    mine = tmp_path / "mine" / "states" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("of mine")
+    assert main(arguments(tmp_path, "mine")) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+    assert mine.read_text() == "of mine"
 
 
 def test_a_folder_that_is_in_use_is_refused(tmp_path, capsys):
@@ -209,49 +259,6 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path, capsys):
     with filelock.FileLock(tmp_path / "run" / LOCK):
         assert main(arguments(tmp_path, "run")) == 2
     assert "is in use by another process" in capsys.readouterr().err
-
-
-def test_data_that_are_others_are_told(tmp_path, capsys):
-    small_dataset(tmp_path / "a.h5")
-    process = started(tmp_path, "run")
-    while process.poll() is None and not list((tmp_path / "run").glob("states/network-*/[0-9]*")):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    with h5py.File(tmp_path / "a.h5", "r+") as file:
-        file.attrs["xc"] = "pbe"
-    assert main(arguments(tmp_path, "run")) == 2
-    assert "data.xc 'b3lyp' there, 'pbe' now" in capsys.readouterr().err
-
-
-def test_bad_input_on_the_way_keeps_what_was_trained(tmp_path, capsys, monkeypatch):
-    """A package that is absent now, other molecules, and a folder of states that is somebody else's."""
-    small_dataset(tmp_path / "a.h5")
-    process = started(tmp_path, "run")
-    while process.poll() is None and not list((tmp_path / "run").glob("states/network-*/[0-9]*")):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    before = {file for file in (tmp_path / "run" / "states").rglob("*") if file.is_file()}
-
-    def lacking(*_):
-        raise vp.InputError("something is absent")
-
-    monkeypatch.setattr("vpotjax.train.pipeline.TrainingLog", lacking)
-    assert main(arguments(tmp_path, "run")) == 2
-    assert "something is absent" in capsys.readouterr().err
-    data = read_dataset(tmp_path / "a.h5")
-    (tmp_path / "a.h5").unlink()
-    write_dataset(tmp_path / "a.h5", Dataset(data.samples[1:], data.attributes))
-    assert main(arguments(tmp_path, "run")) == 2
-    assert "training of other settings: samples" in capsys.readouterr().err
-    assert before <= {file for file in (tmp_path / "run" / "states").rglob("*") if file.is_file()}
-    mine = tmp_path / "mine" / "states" / "mine.txt"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("of mine")
-    assert main(arguments(tmp_path, "mine")) == 2
-    assert "exists and is not empty" in capsys.readouterr().err
-    assert mine.read_text() == "of mine"
 
 
 def test_a_training_ends_when_it_is_told():
