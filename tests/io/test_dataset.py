@@ -220,7 +220,7 @@ def test_further_splits_and_methods(tmp_path, tiny):
     assert (back.splits, back.methods) == (splits, methods)
     chosen = back.split_by("by size")
     assert [(s.name, s.split) for s in chosen.samples] == [("water", "test"), ("H2", "train")]
-    assert (chosen.attributes, chosen.methods) == (back.attributes, methods)
+    assert (chosen.attributes, chosen.methods) == ({**back.attributes, "split_by": "by size"}, methods)
     with pytest.raises(InputError, match=r"no splits 'age' \(it has: '/', 'by size'\); make it with"):
         back.split_by("age")
     for bad in (["train"], ["train", "test", "val"]):

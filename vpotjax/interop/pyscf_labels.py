@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -246,13 +247,19 @@ def auxiliary_basis(mol: Any, basis: BasisTable, xc: str) -> Any:
     """
     from pyscf import df, gto
     from pyscf.df.addons import predefined_auxbasis
+    from pyscf.gto.basis import BasisNotFoundError
 
-    named = mol.copy()
+    named, symbols = mol.copy(), {mol.atom_pure_symbol(i) for i in range(mol.natm)}
     if isinstance(basis, str):
         named.basis = basis
         found = predefined_auxbasis(named, basis, "HF" if xc.lower() == "hf" else xc)
-        return found or df.make_auxbasis(named)
-    symbols = {mol.atom_pure_symbol(i) for i in range(mol.natm)}
+        if found is None:
+            return df.make_auxbasis(named)
+        functions = df.aug_etb(mol)  # where the table lacks an element, at which PySCF would end
+        for symbol in symbols:
+            with contextlib.suppress(BasisNotFoundError):
+                functions[symbol] = gto.basis.load(found, symbol)
+        return functions
     entries = {symbol: basis_entry(basis, gto.charge(symbol)) for symbol in symbols}
     named.basis = {symbol: entry if isinstance(entry, str) else mol._basis[symbol] for symbol, entry in entries.items()}
     return df.make_auxbasis(named)
