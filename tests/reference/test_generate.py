@@ -198,7 +198,7 @@ def test_the_same_call_again_does_nothing_and_a_longer_one_adds(tmp_path, labell
     assert generate({"a": H2, "b": HEH}, out, SETTINGS).labelled == 2
     assert out.read_bytes() == content
     longer = made({"new": moved(H2), "old": H2}, out)
-    assert labelled == ["H2", "HHe", "H2"]
+    assert labelled == ["HHe", "H2", "H2"]  # the largest first
     assert names(longer) == ["new", "old", "b"]
     for before, after in (("a", "old"), ("b", "b")):
         one, two = ([s for s in d.samples if s.name == name] for d, name in ((first, before), (longer, after)))
@@ -251,7 +251,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(tmp_path, labelled, monkeypa
     out, write = tmp_path / "a.h5", parts_module.write_dataset
 
     def full(path, dataset):
-        if dataset.samples[0].molecule.charge:
+        if not dataset.samples[0].molecule.charge:
             raise InputError("data set cannot be written: No space left on device; check the folder")
         write(path, dataset)
 
@@ -261,7 +261,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(tmp_path, labelled, monkeypa
             generate({"a": H2, "b": HEH}, out, SETTINGS)
     assert not out.exists()
     made({"a": H2, "b": HEH}, out)
-    assert labelled == ["H2", "HHe", "HHe"]
+    assert labelled == ["HHe", "H2", "H2"]
 
 
 def test_parts_are_removed(tmp_path, labelled, monkeypatch):

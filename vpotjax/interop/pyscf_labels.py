@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -247,7 +247,6 @@ def auxiliary_basis(mol: Any, basis: BasisTable, xc: str) -> Any:
     """
     from pyscf import df, gto
     from pyscf.df.addons import predefined_auxbasis
-    from pyscf.gto.basis import BasisNotFoundError
 
     named, symbols = mol.copy(), {mol.atom_pure_symbol(i) for i in range(mol.natm)}
     if isinstance(basis, str):
@@ -256,13 +255,27 @@ def auxiliary_basis(mol: Any, basis: BasisTable, xc: str) -> Any:
         if found is None:
             return df.make_auxbasis(named)
         functions = df.aug_etb(mol)  # where the table lacks an element, at which PySCF would end
-        for symbol in symbols:
-            with contextlib.suppress(BasisNotFoundError):
-                functions[symbol] = gto.basis.load(found, symbol)
-        return functions
+        own = {symbol: _tabulated(found, symbol) for symbol in symbols}
+        return functions | {symbol: shells for symbol, shells in own.items() if shells is not None}
     entries = {symbol: basis_entry(basis, gto.charge(symbol)) for symbol in symbols}
     named.basis = {symbol: entry if isinstance(entry, str) else mol._basis[symbol] for symbol, entry in entries.items()}
     return df.make_auxbasis(named)
+
+
+@functools.cache
+def _tabulated(name: str, symbol: str) -> Any:
+    """What PySCF has of an element under the name of a basis; None where it has nothing."""
+    from pyscf import gto
+    from pyscf.gto.basis import BasisNotFoundError
+
+    def load() -> Any:
+        try:
+            return gto.basis.load(name, symbol)
+        except BasisNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(1) as thread:  # its error would keep the frames that called it, and the SCF in them
+        return thread.submit(load).result()
 
 
 def labels_of(
