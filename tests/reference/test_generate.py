@@ -13,6 +13,7 @@ import vpotjax.interop.pyscf
 from tests.molecules import g2
 from vpotjax._checks import InputError
 from vpotjax.interop.pyscf import to_pyscf
+from vpotjax.interop.pyscf_labels import auxiliary_basis
 from vpotjax.io.dataset import Dataset, read_dataset, write_dataset
 from vpotjax.molecule import Molecule
 from vpotjax.reference import generate as module
@@ -225,7 +226,8 @@ def test_structures_as_they_are_with_charge_and_spin(tmp_path, monkeypatch):
     for sample, (name, molecule) in zip(dataset.samples, molecules.items(), strict=True):
         assert (sample.name, sample.molecule.spin, sample.molecule.charge) == (name, molecule.spin, molecule.charge)
         np.testing.assert_array_equal(sample.molecule.positions, molecule.positions)
-        mf = (scf.UHF if molecule.spin else scf.RHF)(to_pyscf(molecule, "6-31g")).density_fit()
+        mol = to_pyscf(molecule, "6-31g")
+        mf = (scf.UHF if molecule.spin else scf.RHF)(mol).density_fit(auxbasis=auxiliary_basis(mol, "6-31g", "hf"))
         assert float(sample.labels["6-31g"]["energy"]) == pytest.approx(mf.kernel(), abs=1e-7)
         assert set(sample.labels["sto-3g"]) == {"energy", "mo_energies", "forces", "fock", "overlap"}
     assert dataset.samples[1].labels["sto-3g"]["fock"].shape == (2, 6, 6)
