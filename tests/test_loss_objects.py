@@ -188,3 +188,18 @@ def test_losses_of_matrices_are_those_of_the_functions():
         assert expected > 0
         assert loss.needs_orbitals == (2.0 * loss).needs_orbitals == isinstance(loss, Alignment)
     assert (Observed("dipole") + 2.0 * Alignment()).needs_orbitals
+
+
+def test_squared_errors_are_the_terms_without_weight_and_variance():
+    """A sum of weighted terms by hand; a function of a user's is left out."""
+    natm = np.array(2)
+    reference = Reference({"dipole": np.array([1.0, 0.0, 0.0])}, np.ones(1, bool), natm, natm)
+
+    class Predicted:
+        def observable(self, name):
+            return jnp.array([1.0, 0.6, -0.8])
+
+    loss = 7.0 * Observed("dipole", variance=3.0) + (lambda predicted, own: jnp.ones(()))
+    errors = loss.squared_errors(Predicted(), reference)
+    assert set(errors) == {"dipole"}
+    np.testing.assert_allclose(errors["dipole"], 1.0 / 4)

@@ -215,6 +215,14 @@ class Loss:
         """The loss with what it takes from training molecules, in batches, such as variances."""
         return self
 
+    def squared_errors(self, predicted: Predicted, reference: Reference) -> dict[str, jax.Array]:
+        """What is measured, without weights and scales, by name; (), in squared atomic units.
+
+        ‖Δ‖²/natm² of observables; of "fock" the mean over elements of Δ², of "density" misplaced electrons, of
+        "alignment" the mean over levels. Functions of a user's are not among them.
+        """
+        return {}
+
     def __add__(self, other: Loss | Callable[..., Any]) -> Loss:
         return Sum((*_terms(self), *_terms(other)))
 
@@ -256,6 +264,11 @@ class Sum(Loss):
         values = [term(predicted, reference, progress) for term in self.terms]
         return sum(values[1:], start=values[0])
 
+    def squared_errors(self, predicted: Predicted, reference: Reference) -> dict[str, jax.Array]:
+        """Of all terms."""
+        parts = [term.squared_errors(predicted, reference) for term in self.terms]
+        return {key: value for part in parts for key, value in part.items()}
+
     def fitted(self, references: Sequence[Reference]) -> Loss:
         """With all terms fitted."""
         return Sum(tuple(term.fitted(references) for term in self.terms))
@@ -281,6 +294,10 @@ class Weighted(Loss):
         """The product."""
         weight = self.weight(progress) if callable(self.weight) else self.weight
         return weight * self.term(predicted, reference, progress)
+
+    def squared_errors(self, predicted: Predicted, reference: Reference) -> dict[str, jax.Array]:
+        """Of the term."""
+        return self.term.squared_errors(predicted, reference)
 
     def fitted(self, references: Sequence[Reference]) -> Loss:
         """With the term fitted, unless it has no weight."""
@@ -324,6 +341,10 @@ class Observed(Loss):
         error = observable.difference(predicted.observable(self.name), label_of(observable, reference), reference)
         natm = jnp.asarray(reference.natm).astype(error.dtype)
         return jnp.sum(error**2) / (natm**2 * self.variance)
+
+    def squared_errors(self, predicted: Predicted, reference: Reference) -> dict[str, jax.Array]:
+        """By the observable's name."""
+        return {self.name: self(predicted, reference) * self.variance}
 
     def fitted(self, references: Sequence[Reference]) -> Loss:
         """With the variance.
@@ -369,6 +390,10 @@ class MatrixElements(Loss):
             return density_loss(predicted.matrix, wanted, space.overlap) / self.scale**2
         return matrix_loss(predicted.matrix, wanted, space.ao_mask) / self.scale**2
 
+    def squared_errors(self, predicted: Predicted, reference: Reference) -> dict[str, jax.Array]:
+        """By the matrix."""
+        return {self.target: self(predicted, reference) * self.scale**2}
+
 
 @dataclasses.dataclass(frozen=True)
 class Alignment(Loss):
@@ -387,22 +412,6 @@ class Alignment(Loss):
         coefficients, energies = values["orbitals"], values["levels"]
         return wavefunction_alignment_loss(predicted.matrix, coefficients, energies, mask) / self.scale**2
 
-
-def squared_errors(loss: Loss, predicted: Predicted, reference: Reference) -> dict[str, jax.Array]:
-    """What the terms of a loss measure, without weights and scales, by name; (), in squared atomic units.
-
-    ‖Δ‖²/natm² of observables; of "fock" the mean over elements of Δ², of "density" misplaced electrons, of "alignment"
-    the mean over levels. Functions of a user's are not among them.
-    """
-    if isinstance(loss, Sum):
-        parts = [squared_errors(term, predicted, reference) for term in loss.terms]
-        return {key: value for part in parts for key, value in part.items()}
-    if isinstance(loss, Weighted):
-        return squared_errors(loss.term, predicted, reference)
-    if isinstance(loss, Observed):
-        return {loss.name: loss(predicted, reference) * loss.variance}
-    if isinstance(loss, MatrixElements):
-        return {loss.target: loss(predicted, reference) * loss.scale**2}
-    if isinstance(loss, Alignment):
-        return {"alignment": loss(predicted, reference) * loss.scale**2}
-    return {}
+    def squared_errors(self, predicted: Predicted, reference: Reference) -> dict[str, jax.Array]:
+        """Under "alignment"."""
+        return {"alignment": self(predicted, reference) * self.scale**2}

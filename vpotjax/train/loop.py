@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
 from vpotjax.electronic.observables import OBSERVABLES
-from vpotjax.losses import Loss, squared_errors
+from vpotjax.losses import Loss
 from vpotjax.train.arrays import CHUNK, BatchBuffer, in_chunks, over_molecules, return_memory
 from vpotjax.train.descent import Descent
 from vpotjax.train.samples import Bucket
@@ -306,7 +306,7 @@ def _check(model: Trainable, loss: Loss) -> Callable[..., Any]:
     def check(params: Any, content: Any, reference: Any, max_occupied: int) -> tuple[jax.Array, dict[str, jax.Array]]:
         def one(content: Any, reference: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             predicted = model.predicted(model.output(params, content), content, max_occupied)
-            return loss(predicted, reference, 1.0), squared_errors(loss, predicted, reference)
+            return loss(predicted, reference, 1.0), loss.squared_errors(predicted, reference)
 
         return over_molecules(one, content, reference)
 
