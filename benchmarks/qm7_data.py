@@ -77,7 +77,7 @@ def _samples(name: str) -> Iterator[Sample]:
             alpha = data[f"alpha_uncoupled_{short}"][i]
             labels[basis] |= {"polarizability": (alpha + alpha.T) / 2}  # it is symmetric up to rounding
         name = str(data["names"][i]) if "names" in data else f"cookbook_{i:03d}"
-        yield Sample(name, "train", molecule, labels | _made(EFFECTIVE / f"{name}.npz"))
+        yield Sample(name, "train", molecule, labels | made(EFFECTIVE / f"{name}.npz"))
 
 
 def transfer_molecules() -> dict[str, Molecule]:
@@ -98,11 +98,11 @@ def _molecule(symbols: list[str], positions: np.ndarray) -> Molecule:
 def transfer_dataset() -> Dataset:
     """What is labelled of `transfer_molecules`, all in the split "test"."""
     molecules = transfer_molecules().items()
-    samples = [Sample(name, "test", molecule, _made(TRANSFER / f"{name}.npz")) for name, molecule in molecules]
+    samples = [Sample(name, "test", molecule, made(TRANSFER / f"{name}.npz")) for name, molecule in molecules]
     return Dataset([s for s in samples if s.labels], ATTRIBUTES)
 
 
-def _made(path: Path) -> dict[str, dict[str, Any]]:
+def made(path: Path) -> dict[str, dict[str, Any]]:
     """Labels of a file by basis; none where it is not there."""
     labels: dict[str, dict[str, Any]] = {}
     if path.exists():
@@ -134,7 +134,12 @@ def make() -> None:
     """Label what has no labels yet."""
     jobs = [(EFFECTIVE, s.name, s.molecule, (MIDDLE,)) for s in qm7_dataset().samples]
     jobs += [(TRANSFER, name, molecule, (SMALL, LARGE)) for name, molecule in transfer_molecules().items()]
-    for folder in (EFFECTIVE, TRANSFER):
+    label_all(jobs)
+
+
+def label_all(jobs: Sequence[tuple[Path, str, Molecule, Sequence[str]]]) -> None:
+    """Label what has no labels yet, on two processes: folder, name, molecule and bases."""
+    for folder, *_ in jobs:
         folder.mkdir(parents=True, exist_ok=True)
     paths = [(folder / f"{name}.npz", molecule, bases) for folder, name, molecule, bases in jobs]
     for variable in THREAD_VARIABLES:

@@ -12,8 +12,9 @@ import vpotjax as vp
 from vpotjax.electronic.observables import Reference
 from vpotjax.losses import Custom, from_to
 from vpotjax.train.descent import Descent
-from vpotjax.train.loop import Counts, descend, limited_gradient, metrics_row
+from vpotjax.train.loop import descend, metrics_row
 from vpotjax.train.samples import Bucket
+from vpotjax.train.steps import Counts, limited_gradient
 
 
 class Slope:

@@ -97,7 +97,8 @@ def test_a_training_whose_gradients_are_lost_ends_with_one_line_and_code_2(tmp_p
 
 
 def _lost(model, train, *_):
-    from vpotjax.train.loop import Counts, metrics_row
+    from vpotjax.train.loop import metrics_row
+    from vpotjax.train.steps import Counts
 
     values = np.full(2, np.nan)
     pending = [(train[0].names[:2], Counts(values, np.isfinite(values), np.isfinite(values)))]

@@ -18,7 +18,7 @@ from vpotjax.io.checkpoint import Checkpoints, NotKeptError
 from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset, write_dataset
 from vpotjax.io.model import load_model
 from vpotjax.train.descent import Descent
-from vpotjax.train.loop import EndedError, descend
+from vpotjax.train.loop import EndedError, descend, descend_all
 
 X = np.linspace(0.5, 1.5, 12)
 SETTINGS = Descent(steps=60, batch_size=3, learning_rate=0.03, evaluations=12)
@@ -103,7 +103,7 @@ def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch):
     import orbax.checkpoint as ocp
 
     whole, keeper, count = walked(SETTINGS), Checkpoints(tmp_path), [0]
-    save = ocp.PyTreeCheckpointer.save
+    save = ocp.Checkpointer.save
 
     def full(self, *arguments, **options):
         count[0] += 1
@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return save(self, *arguments, **options)
 
-    monkeypatch.setattr(ocp.PyTreeCheckpointer, "save", full)
+    monkeypatch.setattr(ocp.Checkpointer, "save", full)
     with pytest.raises(NotKeptError, match=r"No space left.*start the same command again"):
         walked(SETTINGS, keeper)
     assert sorted(int(f.name) for f in tmp_path.iterdir()) == [5, 10]
@@ -264,9 +264,9 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path, capsys):
 def test_a_training_ends_when_it_is_told():
     ended = []
 
-    def report(row):
+    def report(number, row):
         ended.append(row["step"])
 
     with pytest.raises(EndedError):
-        descend(Line(), [bucket(X, X)], [bucket(X, X)], SQUARE, SETTINGS, report, ended=lambda: len(ended) > 2)
+        descend_all([Line()], [bucket(X, X)], [bucket(X, X)], SQUARE, SETTINGS, report, ended=lambda: len(ended) > 2)
     assert len(ended) == 3

@@ -12,7 +12,7 @@ from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.observables import Reference
 from vpotjax.losses import Alignment, MatrixElements, Observed, Sum, Weighted
 from vpotjax.nn import Gated
-from vpotjax.train.config import WEIGHTS, Training
+from vpotjax.train.config import WEIGHTS, Training, read_config
 from vpotjax.train.descent import Descent
 from vpotjax.train.fit import aligned_matrices
 from vpotjax.train.pipeline import basis_of_matrices, labels_for, train_run
@@ -31,6 +31,18 @@ def test_weights_join_the_loss_on_matrices_when_they_are_given():
     assert names(both.loss(1.0)) == {MatrixElements: 2.0, "dipole": 3.0}
     aligned = Training(alignment=1.0)
     assert names(aligned.loss(1.0)) == {Alignment: 1.0}  # elements have no weight unless given
+
+
+def test_weights_may_change_with_the_progress(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text("elements = [1.0, 0.0]\nweights = {dipole = [0, 10, 0.5], polarizability = [0, 0]}\n")
+    found = names(read_config(file)[1].loss(1.0))
+    assert set(found) == {MatrixElements, "dipole"}
+    assert [float(found["dipole"](p)) for p in (0.0, 0.25, 0.5, 1.0)] == [0.0, 5.0, 10.0, 10.0]
+    assert [float(found[MatrixElements](p)) for p in (0.0, 0.5, 1.0)] == [1.0, 0.5, 0.0]
+    for wrong in ("[1]", "[1, 2, 3]", "[1, 2, 0.5, 1]", "[-1, 0]", '"much"', "[]"):
+        with pytest.raises(vp.InputError, match="dipole"):
+            read_config(None, [f"weights.dipole={wrong}"])
 
 
 def test_a_density_needs_elements_and_no_levels():

@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from vpotjax._checks import InputError
+
 PROGRAMS = 1 << 30  # bytes of compiled programs that are kept, the latest used
 
 
@@ -26,6 +28,33 @@ def configure_jax() -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(_program_cache()))
         jax.config.update("jax_compilation_cache_max_size", PROGRAMS)
+
+
+def join_processes(how: str) -> None:
+    """Become one of several processes of a training, see `vpotjax train --help`.
+
+    Raises:
+        InputError: `how` is neither "auto" nor an address, a count and a number; the others cannot be found.
+    """
+    import jax
+
+    if how == "auto":
+        given = {}
+    else:
+        address, count, number = [*how.split(","), "", ""][:3]
+        if not (":" in address and count.isdigit() and number.isdigit() and int(number) < int(count)):
+            raise InputError(
+                f"processes is {how!r}; give 'auto', or the address of the first process, how many there are, and the "
+                "number of this one from 0, as node1:9876,2,0."
+            )
+        given = {"coordinator_address": address, "num_processes": int(count), "process_id": int(number)}
+    try:
+        jax.distributed.initialize(**given)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"processes is {how!r}, but this process cannot join the others ({reason}); check addresses and counts."
+        ) from None
 
 
 def _program_cache() -> Path:

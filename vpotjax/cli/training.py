@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vpotjax._checks import InputError
-from vpotjax.cli.session import configure_jax
+from vpotjax.cli.session import configure_jax, join_processes
 from vpotjax.io.dataset import SPLIT_BY, Dataset, embedded_dataset_path, read_dataset
 from vpotjax.train.config import Place, Training, config_text, read_config
 from vpotjax.train.descent import Descent
@@ -45,6 +45,9 @@ class Train:
     """Of those that 'vpotjax split' stored, by name; default: the one that the data set was made with."""
     set: tuple[str, ...] = ()
     """Other settings, as --set members=1 descent.steps=200 network.name=MatrixPower."""
+    processes: str | None = None
+    """Where several processes train one model, each on devices of its own: 'auto' under SLURM and Open MPI, else
+    ADDRESS,COUNT,NUMBER, such as node1:9876,2,0 for the first of two, which has that address."""
     print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the whole configuration with comments, as TOML, and do nothing else."""
 
@@ -141,6 +144,8 @@ def _train(command: Train) -> None:
         return
     if lacking := next((name for name in ("data", "run") if getattr(place, name) is None), None):
         raise InputError(f"{lacking} is not given; give --{lacking}, or the key {lacking!r} in the configuration.")
+    if command.processes is not None:
+        join_processes(command.processes)
     _train_on(Path(str(place.data)), place, training)
 
 
@@ -148,10 +153,11 @@ def _train_on(data: Path, place: Place, training: Training) -> None:
     configure_jax()
     from rich.console import Console
 
+    from vpotjax.train.devices import leads
     from vpotjax.train.pipeline import train_run
     from vpotjax.train.report import error_table
 
-    console, run = Console(width=110), Path(str(place.run))
+    console, run = Console(width=110, quiet=not leads()), Path(str(place.run))
     dataset = read_dataset(data)
     if place.split is not None:
         dataset = dataset.split_by(place.split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from vpotjax._checks import InputError, require_shape
 from vpotjax._guards import require_hermitian
 from vpotjax.basis import MAX_L, Basis, Contraction, assemble_basis, atom_shells, primitive_norm
 from vpotjax.molecule import Molecule
+from vpotjax.shape_pool import ShapePool
 
 if TYPE_CHECKING:
     from pyscf.gto import Mole
@@ -275,13 +277,17 @@ def initial_guess(model: Ensemble, mol: Mole) -> np.ndarray:
     from pyscf import gto
 
     molecule, _ = from_pyscf(mol)
-    batch = model.settings.batch([molecule])
+    settings = model.settings
+    settings.require(molecule)
+    ((_, shape),) = _shapes(settings).groups([molecule], settings.bases, settings.representation.cutoff)
+    batch = settings.batch([molecule], shape)
     density = np.asarray(_predicted_density(model, jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], batch)), float)
     if not np.isfinite(density).all():
         raise InputError(
             f"the F that the model predicts for {molecule.formula} has no density; start from another one."
         )
-    own = to_pyscf(molecule, model.settings.orbital_basis)
+    own = to_pyscf(molecule, settings.orbital_basis)
+    density = density[: own.nao, : own.nao]
     overlaps = [other.intor("int1e_ovlp") for other in (own, mol)]
     if overlaps[0].shape == overlaps[1].shape and np.abs(overlaps[0] - overlaps[1]).max() < SAME_BASIS:
         return density
@@ -291,6 +297,12 @@ def initial_guess(model: Ensemble, mol: Mole) -> np.ndarray:
     values, vectors = np.linalg.eigh(projected.T @ overlaps[1] @ projected)
     orbitals = projected @ (vectors / np.sqrt(values)) @ vectors.T
     return 2 * orbitals @ orbitals.T
+
+
+@functools.cache
+def _shapes(settings: Any) -> ShapePool:
+    """Of the programs that there are for models with these settings: a molecule that fits in one compiles none."""
+    return ShapePool()
 
 
 def _natural_orbitals(density: np.ndarray, overlap: np.ndarray) -> np.ndarray:

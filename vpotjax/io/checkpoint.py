@@ -35,14 +35,24 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Any], record: Mapping[str,
     Raises:
         InputError: the path exists, or an array is not finite or lies on devices of other processes.
     """
-    import orbax.checkpoint as ocp
-
     if path.exists():
         raise InputError(f"{str(path)!r} exists; delete it or choose another folder.")
     content = _signed(arrays, record)
     require_finite(content, "the model")
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(path.absolute(), content)
+
+
+def _checkpointer() -> Any:
+    """Orbax's, of this process alone: by itself it would wait for all that there are."""
+    import orbax.checkpoint as ocp
+
+    own = jax.process_index()
+    active = {own} if jax.process_count() > 1 else None
+    options = ocp.options.MultiprocessingOptions(primary_host=own, active_processes=active)
+    return ocp.Checkpointer(
+        ocp.PyTreeCheckpointHandler(multiprocessing_options=options), multiprocessing_options=options
+    )
 
 
 def _signed(arrays: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
     try:
         _read_all(path)
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             metadata = checkpointer.metadata(path.absolute()).item_metadata
             if metadata is None:
                 raise ValueError("its list of arrays is damaged")
@@ -188,12 +198,10 @@ class Checkpoints:
 
     def _write(self, step: int, content: dict[str, Any]) -> None:
         """A state, whole or not at all; then older ones go."""
-        import orbax.checkpoint as ocp
-
         path = self.folder / str(step)
         if path.exists():  # a damaged one
             shutil.rmtree(path)
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(path.absolute(), content)
         for old in self._steps()[: -self.KEPT]:
             shutil.rmtree(self.folder / str(old))

@@ -95,16 +95,17 @@ def _entry(default: Any, hint: Any, value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         if dict in [typing.get_origin(option) for option in _options(hint)]:
             kinds = next(typing.get_args(option)[1] for option in _options(hint) if typing.get_origin(option) is dict)
-            return {key: _number(item, kinds, f"{where}.{key}") for key, item in value.items()}
+            return {key: _item(item, kinds, f"{where}.{key}") for key, item in value.items()}
     elif any(has_type(fitting, option) for option in _options(hint)):
         return float(fitting) if _options(hint) == [float] else fitting
     raise InputError(f"{where} is {value!r}; give {_expected(hint)}.")
 
 
-def _number(value: Any, hint: Any, where: str) -> Any:
-    if not any(has_type(value, option) for option in _options(hint)):
-        raise InputError(f"{where} is {value!r}; give a number.")
-    return value
+def _item(value: Any, hint: Any, where: str) -> Any:
+    fitting = tuple(value) if isinstance(value, list) else value
+    if not any(has_type(fitting, option) for option in _options(hint)):
+        raise InputError(f"{where} is {value!r}; give {_expected(hint)}.")
+    return fitting
 
 
 def _options(hint: Any) -> list[Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vpotjax._checks import InputError
 from vpotjax.electronic.observables import known_observable
 from vpotjax.io.config_file import read_toml, toml_text, updated, with_assignments
-from vpotjax.losses import Alignment, Loss, MatrixElements, Observed
+from vpotjax.losses import Alignment, Loss, MatrixElements, Observed, from_to
 from vpotjax.models.matrix_model import MatrixSettings
 from vpotjax.nn import Gated, Linear, MatrixPower
 from vpotjax.operators.representation import Representation
@@ -20,6 +20,34 @@ CORRECTION = 0.03  # hartree
 WEIGHTS = {"mo_energies": 1e6, "homo_lumo_gap": 3e6, "dipole": 1.5e3, "polarizability": 3e2}
 
 
+Scheduled: TypeAlias = float | tuple[float, ...]
+"""A weight: a number, or what `from_to` takes."""
+
+
+def _counts(weight: Scheduled) -> bool:
+    """Whether a weight is ever more than 0."""
+    return any(weight[:2]) if isinstance(weight, tuple) else bool(weight)
+
+
+def _scheduled(name: str, weight: Scheduled) -> float | Callable[[Any], Any]:
+    """As losses take it.
+
+    Raises:
+        InputError: it is negative, or not finite, or a list of anything else than two or three numbers.
+    """
+    numbers = weight if isinstance(weight, tuple) else (weight,)
+    if not all(0 <= x < float("inf") for x in numbers):
+        raise InputError(f"weight of {name} is {weight}; give 0 or a positive number.")
+    if not isinstance(weight, tuple):
+        return float(weight)
+    if len(weight) not in (2, 3) or not 0 < (*weight, 1.0)[2] <= 1:
+        raise InputError(
+            f"weight of {name} is {list(weight)}; give two numbers, from and to, and the share of the steps, above 0 "
+            "and up to 1, at which it arrives."
+        )
+    return from_to(*map(float, weight))
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """A training on observables, or on matrices.
@@ -27,6 +55,8 @@ class Training:
     Attributes:
         network: that corrects the closed-form fit.
         members: networks of the ensemble, from seeds in a row.
+        together: train them in one program (vmap); false: each by itself, as many at a time as there are processors.
+            Default: the first on accelerators and on several devices.
         orbital_basis: in which F lives; matrices of the data set in that basis give the start, or are learned.
             Default: the largest basis in which there are some, else the small one.
         basis: in which the operators are represented.
@@ -36,10 +66,11 @@ class Training:
         target: fock or density.
         frame, baseline: see `MatrixSettings`.
         precision: of the network.
-        weights: of the observables in the loss, by name; 0 or absent: not in it. Default: WEIGHTS, on matrices none.
-        elements, alignment: weights of the elements of the matrix and of its alignment in the loss, in units of
-            what the closed-form fit leaves; with one of them the labels in orbital_basis are what is learned, the
-            matrix and the observables in `weights`. P needs the first, F alone knows the second.
+        weights: of the observables in the loss, by name; 0 or absent: not in it. One that changes is a list: from, to,
+            and the share of the steps at which it arrives if not at the end. Default: WEIGHTS, on matrices none.
+        elements, alignment: weights, likewise, of the elements of the matrix and of its alignment in the loss, in
+            units of what the closed-form fit leaves; with one of them the labels in orbital_basis are what is learned,
+            the matrix and the observables in `weights`. P needs the first, F alone knows the second.
         scale: unit of the network's correction, hartree for F. Default: 0.03 hartree in a training on observables, in
             one on matrices what the closed-form fit leaves.
         descent: how the loss is minimised.
@@ -51,6 +82,7 @@ class Training:
 
     network: Gated | MatrixPower | Linear = dataclasses.field(default_factory=Gated)
     members: int = 4
+    together: bool | None = None
     orbital_basis: str | None = None
     basis: str = "def2-svp"
     inputs: tuple[str, ...] = ("overlap", "kinetic", "sap")
@@ -61,9 +93,9 @@ class Training:
     frame: str = "lowdin"
     baseline: str = "sap"
     precision: str = "float32"
-    weights: dict[str, float] | None = None
-    elements: float = 0.0
-    alignment: float = 0.0
+    weights: dict[str, Scheduled] | None = None
+    elements: Scheduled = 0.0
+    alignment: Scheduled = 0.0
     scale: float | None = None
     descent: Descent = dataclasses.field(default_factory=Descent)
     buckets: int = 4
@@ -79,24 +111,23 @@ class Training:
         for name, weight in (*(self.weights or {}).items(), ("elements", self.elements), ("alignment", self.alignment)):
             if name not in ("elements", "alignment"):
                 known_observable(name)
-            if not 0 <= weight < float("inf"):
-                raise InputError(f"weight of {name} is {weight}; give 0 or a positive number.")
-        if self.target == "density" and (self.alignment or not self.elements):
+            _scheduled(name, weight)
+        if self.target == "density" and (_counts(self.alignment) or not _counts(self.elements)):
             raise InputError(
                 f"target is 'density' with elements={self.elements} and alignment={self.alignment}; give elements a "
                 "positive weight, and alignment none: it compares orbital energies."
             )
 
     @property
-    def observables(self) -> dict[str, float]:
+    def observables(self) -> dict[str, Scheduled]:
         """Weights of the observables that are in the loss."""
         weights = ({} if self.on_matrices else WEIGHTS) if self.weights is None else self.weights
-        return {name: weight for name, weight in weights.items() if weight}
+        return {name: weight for name, weight in weights.items() if _counts(weight)}
 
     @property
     def on_matrices(self) -> bool:
         """Whether F or P of the data set is what is learned."""
-        return bool(self.elements or self.alignment)
+        return _counts(self.elements) or _counts(self.alignment)
 
     def settings(self, species: tuple[int, ...], orbital: str) -> MatrixSettings:
         """Of the model; `orbital` is the basis of F where none is chosen."""
@@ -133,9 +164,14 @@ class Training:
 
     def loss(self, scale: float) -> Loss:
         """What is minimised; `scale` is the size of what the closed-form fit leaves."""
-        terms = [float(weight) * Observed(name) for name, weight in self.observables.items()]
-        terms += [float(self.elements) * MatrixElements(self.target, scale)] if self.elements else []
-        terms += [float(self.alignment) * Alignment(scale)] if self.alignment else []
+        weighted: list[tuple[str, Scheduled, Loss]] = [
+            (n, weight, Observed(n)) for n, weight in self.observables.items()
+        ]
+        if _counts(self.elements):
+            weighted.append(("elements", self.elements, MatrixElements(self.target, scale)))
+        if _counts(self.alignment):
+            weighted.append(("alignment", self.alignment, Alignment(scale)))
+        terms = [_scheduled(name, weight) * term for name, weight, term in weighted]
         if not terms:
             raise InputError("all weights of the loss are 0; give one a positive number.")
         return sum(terms[1:], start=terms[0])

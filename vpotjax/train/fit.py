@@ -32,7 +32,8 @@ from vpotjax.operators.pairs import to_exchange
 from vpotjax.operators.whitening import Whitening, fitted_whitening
 from vpotjax.train.arrays import chunks, in_chunks, over_molecules
 from vpotjax.train.descent import Descent
-from vpotjax.train.loop import EndedError, descend
+from vpotjax.train.devices import Sharing
+from vpotjax.train.loop import Descended, EndedError, descend_all
 from vpotjax.train.ridge import FOLDS, Moments, fold_numbers, joint_ridge
 from vpotjax.train.samples import Bucket, with_model
 
@@ -232,13 +233,15 @@ def fit(
     *,
     members: int = 1,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
+    together: bool | None = None,
     states: Path | None = None,
     before: Ensemble | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Fitted:
     """Train networks on what a linear map leaves, each alone, from seeds that follow on that of `descent`.
 
-    Together the networks would learn to cancel each other's errors; alone, their mean is better than each of them.
+    With one loss for their mean the networks would learn to cancel each other's errors; alone, their mean is better
+    than each of them. Where there are several devices, the molecules of each batch are shared among all of them.
 
     Args:
         start: from `linear_fit`; its linear map stays as it is.
@@ -246,7 +249,9 @@ def fit(
         train, validation: with the content of `start`, see `with_model`.
         loss: what is minimised.
         descent: how.
-        members: how many networks; as many at a time as there are processors.
+        members: how many networks.
+        together: whether they are trained in one program, or each in a program of its own, as many at a time as there
+            are processors. Default: the first on accelerators and on several devices.
         report: is told a row of metrics after every evaluation, with "network".
         say: is told of damaged states.
         before: from whose networks, by turns, these start; default: from random ones.
@@ -256,22 +261,27 @@ def fit(
         InputError: too many gradients were not finite, or a state cannot be written or read.
     """
     whole = loss.fitted([b.reference for b in train if len(b)])
-    programs: dict[Any, Any] = {}
-    ended = threading.Event()
+    programs: dict[str, Any] = {}
+    ended, sharing = threading.Event(), Sharing.of_all()
     if isinstance(settings.network, Linear):
         return Fitted(Ensemble.of([start]), [], Counter())
+    together = (sharing is not None or jax.default_backend() != "cpu") if together is None else together
 
-    def one(number: int) -> Any:
-        own = dataclasses.replace(descent, seed=descent.seed + number)
-        model = MatrixTraining(settings, float(start.scale), _member(before, number))
-        tell = lambda row: report({"network": number, **row})  # noqa: E731
-        if states is None:
-            return descend(model, train, validation, whole, own, tell, programs, ended=ended.is_set)
-        with contextlib.closing(Checkpoints(states / f"network-{number}", say)) as keeper:
-            return descend(model, train, validation, whole, own, tell, programs, keeper, ended.is_set)
+    def group(first: int, count: int) -> list[Descended]:
+        models = [MatrixTraining(settings, float(start.scale), _member(before, first + i)) for i in range(count)]
+        tell = lambda number, row: report({"network": number, **row})  # noqa: E731
+        with contextlib.ExitStack() as stack:
+            keeper = None
+            if states is not None:
+                name = f"network-{first}" if count == 1 else "networks"
+                keeper = stack.enter_context(contextlib.closing(Checkpoints(states / name, say)))
+            how = programs, keeper, ended.is_set
+            return descend_all(models, train, validation, whole, descent, tell, *how, first=first, sharing=sharing)
 
-    with ThreadPoolExecutor(min(members, os.cpu_count() or 1)) as pool:
-        running = [pool.submit(one, number) for number in range(members)]
+    groups = [(0, members)] if together else [(number, 1) for number in range(members)]
+    workers = 1 if sharing is not None else min(len(groups), os.cpu_count() or 1)  # devices need one order of programs
+    with ThreadPoolExecutor(workers) as pool:
+        running = [pool.submit(group, *own) for own in groups]
         try:
             wait(running, return_when=FIRST_EXCEPTION)
         finally:
@@ -280,7 +290,7 @@ def fit(
     errors = [error for future in running if (error := future.exception()) is not None]
     if errors:
         raise min(errors, key=lambda error: isinstance(error, EndedError))
-    results = [future.result() for future in running]
+    results = [result for future in running for result in future.result()]
     models = [
         MatrixModel(settings, start.whitening, start.linear, start.scale, jax.tree.map(np.asarray, r.params))
         for r in results

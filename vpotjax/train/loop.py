@@ -2,11 +2,12 @@
 
 Every molecule has a gradient of its own. Those that are not finite are left out and counted, others are shortened where
 that of the model's output (F, P, the irreps of a property) is longer than a multiple of the batch's median; the first
-molecules of either kind are named.
+molecules of either kind are named. Several networks may go at once, in one program; each draws molecules of its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,39 +16,18 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.flatten_util import ravel_pytree
 
 from vpotjax._checks import InputError
-from vpotjax._typing import Array
 from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.losses import Loss
-from vpotjax.train.arrays import CHUNK, BatchBuffer, in_chunks, over_molecules, return_memory
+from vpotjax.train.arrays import CHUNK, in_chunks, return_memory
 from vpotjax.train.descent import Descent
+from vpotjax.train.devices import Sharing, told
+from vpotjax.train.draw import Draw
 from vpotjax.train.samples import Bucket
+from vpotjax.train.steps import Counts, Trainable, Walk, advance_program, check_program
 
 NAMED = 5  # molecules in a message
-
-
-class Trainable(Protocol):
-    """What `descend` needs of a model."""
-
-    def initial(self, key: Any, content: Any) -> Any:
-        """Parameters of the network; `content` is of one molecule, for the sizes."""
-
-    def output(self, params: Any, content: Any) -> Any:
-        """Of one molecule."""
-
-    def predicted(self, output: Any, content: Any, max_occupied: int | None) -> Any:
-        """What a loss sees."""
-
-
-class Counts(NamedTuple):
-    """Of the molecules of a batch, (batch,): the loss, whether the gradient was finite, whether it was limited."""
-
-    values: Any
-    finite: Any
-    limited: Any
 
 
 class Descended(NamedTuple):
@@ -56,25 +36,6 @@ class Descended(NamedTuple):
     params: Any
     history: list[dict[str, Any]]
     left_out: Counter[str]
-
-
-def limited_gradient(values: Array, squares: Array, gradients: Array, limit: float) -> tuple[jax.Array, Counts]:
-    """Mean of the gradients of a batch without those that are not finite, the others limited to the median.
-
-    Args:
-        values: (batch,) losses.
-        squares: (batch,) of the norms of their gradients in the model's outputs.
-        gradients: in the parameters, (batch, parameters).
-        limit: largest norm, in multiples of the batch's median.
-    """
-    gradients = jnp.asarray(gradients)
-    finite = jnp.isfinite(squares) & jnp.isfinite(values) & jnp.all(jnp.isfinite(gradients), axis=1)
-    norms = jnp.sqrt(jnp.where(finite, squares, jnp.nan))
-    bound = limit * jnp.nanmedian(norms)
-    limited = finite & (norms > bound)
-    factor = jnp.where(finite, jnp.where(limited, bound / norms, 1.0), 0.0) / jnp.maximum(jnp.sum(finite), 1)
-    sound = jnp.where(finite[:, None], gradients, 0.0)
-    return factor.astype(gradients.dtype) @ sound, Counts(values, finite, limited)
 
 
 class Keeper(Protocol):
@@ -87,50 +48,53 @@ class Keeper(Protocol):
         """Keep a state."""
 
 
-class Walk(NamedTuple):
-    """What moves: parameters, state of the optimiser, and the averaged parameters; None without averaging."""
-
-    params: Any
-    state: Any
-    averaged: Any
-
-    @property
-    def judged(self) -> Any:
-        """The parameters that are evaluated."""
-        return self.params if self.averaged is None else self.averaged
-
-
 class Record(NamedTuple):
-    """What is known of a training so far.
+    """What is known of a network so far.
 
     Attributes:
-        step: that was the last.
-        batches: state of the generator that draws them.
         held: how many validation molecules had no finite loss, and the mean of the others, of the best parameters.
         stale: evaluations since then.
-        seconds: of work.
         left_out: how often molecules were.
         history: rows of metrics.
     """
 
-    step: int
-    batches: dict[str, Any]
     held: tuple[int, float]
     stale: int
-    seconds: float
     left_out: Counter[str]
     history: list[dict[str, Any]]
 
-    def after(self, row: dict[str, Any], held: tuple[int, float], rng: np.random.Generator) -> Record:
+    def after(self, row: dict[str, Any], held: tuple[int, float]) -> Record:
         """With one more evaluation; `stale` is 0 where it is the best."""
         stale = 0 if held < self.held else self.stale + 1
-        batches: Any = rng.bit_generator.state
-        history = [*self.history, row]
-        return Record(row["step"], batches, min(held, self.held), stale, row["seconds"], self.left_out, history)
+        return Record(min(held, self.held), stale, self.left_out, [*self.history, row])
+
+
+class Course(NamedTuple):
+    """How far the training of some networks has come.
+
+    Attributes:
+        step: that was the last.
+        seconds: of work.
+        draws: states of the generators that draw batches.
+        records: of the networks.
+    """
+
+    step: int
+    seconds: float
+    draws: list[dict[str, Any]]
+    records: list[Record]
+
+    def over(self, settings: Descent) -> list[bool]:
+        """Of each network, whether its patience is at an end, or the time of all."""
+        late = settings.seconds is not None and self.seconds > settings.seconds
+        return [late or (settings.patience is not None and r.stale >= settings.patience) for r in self.records]
 
 
 class EndedError(Exception):
     """A training was told to end, for another one has failed."""
+
+
+Tell = Callable[[dict[str, Any]], None]
 
 
 def descend(
@@ -139,106 +103,173 @@ def descend(
     validation: Sequence[Bucket],
     loss: Loss,
     settings: Descent,
-    report: Callable[[dict[str, Any]], None] = lambda row: None,
-    programs: dict[Any, Any] | None = None,
+    report: Tell = lambda row: None,
+    programs: dict[str, Any] | None = None,
+    keeper: Keeper | None = None,
+) -> Descended:
+    """Train one network, see `descend_all`."""
+    return descend_all([model], train, validation, loss, settings, lambda _, row: report(row), programs, keeper)[0]
+
+
+def descend_all(
+    models: Sequence[Trainable],
+    train: Sequence[Bucket],
+    validation: Sequence[Bucket],
+    loss: Loss,
+    settings: Descent,
+    report: Callable[[int, dict[str, Any]], None] = lambda number, row: None,
+    programs: dict[str, Any] | None = None,
     keeper: Keeper | None = None,
     ended: Callable[[], bool] = lambda: False,
-) -> Descended:
-    """Minimise `loss` from the model's initial parameters; the parameters with the least validation loss are kept.
+    *,
+    first: int = 0,
+    sharing: Sharing | None = None,
+) -> list[Descended]:
+    """Minimise `loss` from the initial parameters of each model; those with the least validation loss are kept.
+
+    All draw from the same buckets at the same steps, each its own molecules, in the same way whether they are trained
+    at once or one after the other, on one device or on several.
 
     Args:
-        model: see `Trainable`.
-        train, validation: with the model's content.
+        models: see `Trainable`; they differ in the initial parameters alone.
+        train, validation: with the models' content.
         loss: fitted, see `Loss.fitted`.
-        settings: see `Descent`.
-        report: is told a row of metrics after every evaluation.
-        programs: compiled programs of runs that differ in the seed alone; filled here.
+        settings: see `Descent`; the seed is that of network 0, and the others' follow.
+        report: is told the number of a network, and a row of metrics after every evaluation.
+        programs: compiled programs of calls that differ in the numbers of the networks alone; filled here.
         ended: whether to end before the next step.
         keeper: of states; the training goes on from the last one, as if it had not been ended.
+        first: number of the first network.
+        sharing: devices among which each batch is shared; default: on one.
 
     Raises:
         InputError: more molecules than tolerated had to be left out.
         EndedError: `ended` says so.
     """
-    programs = {} if programs is None else programs
-    draw = _Draw([b for b in train if len(b)], settings)
-    validation = [b for b in validation if len(b)]
-    if not draw.buckets or not validation:
-        raise InputError("there are no training or no validation molecules; give some of both.")
-    steps = settings.step_count(draw.molecules, draw.mean_size)
-    interval, rate, optimiser = max(1, steps // settings.evaluations), settings.rate(steps), settings.optimiser(steps)
-    advance = programs.setdefault("advance", _advance(model, loss, settings, optimiser))
-    check = programs.setdefault("check", _check(model, loss))
-    first = jax.tree.map(lambda x: jnp.asarray(x[0]), draw.buckets[0].content)
-    params = jax.jit(model.initial)(jax.random.key(settings.seed), first)
-    settings.moving(params)  # raises where a part is not there
-    walk, best = Walk(params, optimiser.init(params), params if settings.ema else None), params
-    kept = None if keeper is None else keeper.latest()
-    if kept is None:
-        record = _first_record(*_validation(check, params, validation))
-    else:
-        walk, best, record = _restored(walk, best, *kept)
-        draw.rng.bit_generator.state = record.batches
-    for row in record.history:
-        report(row)
-    pending: list[tuple[tuple[str, ...], Counts]] = []
-    start, before = time.monotonic(), record.seconds
-    for i in range(record.step + 1, steps + 1):
+    run = _Run(models, train, validation, loss, settings, {} if programs is None else programs, first, sharing)
+    run.begin(keeper)
+    for number, record in zip(run.numbers, run.course.records, strict=True):
+        for row in record.history:
+            report(number, row)
+    for i in range(run.course.step + 1, run.steps + 1):
         if ended():
             raise EndedError
-        if _is_over(record, settings):
+        if all(run.course.over(settings)):
             break
-        bucket, names, content, reference = draw(i)
-        walk, counts = advance(walk, content, reference, np.float64(i / steps), bucket.max_occupied)
-        pending.append((names, counts))
-        if len(pending) > 1:  # the next batch is read while this one runs; more of them would fill the memory
-            jax.block_until_ready(pending[-2][1])
-        draw.return_memory_once(bucket)
-        late = settings.seconds is not None and before + time.monotonic() - start > settings.seconds
-        if i % interval and i != steps and not late:
-            continue
-        row = metrics_row(i, pending, record.left_out, settings)
-        held, errors = _validation(check, walk.judged, validation)
-        row |= {"validation_loss": held[1], "learning_rate": float(jnp.asarray(rate(i // settings.accumulation)))}
-        seconds = before + time.monotonic() - start
-        count = sum(len(names) for names, _ in pending)
-        row |= {"seconds": seconds, "progress": i / steps}
-        row |= {"molecules_per_second": count / max(seconds - record.seconds, 1e-9)} | errors
-        record = record.after(row, held, draw.rng)
-        best = walk.judged if record.stale == 0 else best
-        pending = []
-        if keeper is not None:
-            keeper.save(i, *_kept(walk, best, record))
-        report(row)
-        return_memory()
-    return Descended(best, record.history, record.left_out)
-
-
-class _Draw:
-    """Batches at random: a bucket by its share of the molecules, then some of its molecules."""
-
-    def __init__(self, buckets: Sequence[Bucket], settings: Descent) -> None:
-        self.buckets, self.rng = buckets, np.random.default_rng(settings.seed)
-        self.sizes = [min(settings.batch(max(1, b.reference.level_mask.shape[-1])), len(b)) for b in buckets]
-        self.molecules = sum(len(b) for b in buckets)
-        self.shares = np.array([len(b) for b in buckets]) / max(1, self.molecules)
-        self.mean_size = float(self.shares @ np.array(self.sizes))
-        self.buffers = BatchBuffer(), BatchBuffer()  # one is read while the other one is filled
-        self.compiled: set[int] = set()
-
-    def __call__(self, step: int) -> tuple[Bucket, tuple[str, ...], Any, Any]:
-        """Bucket, names, content and reference."""
-        place = int(self.rng.choice(len(self.buckets), p=self.shares))
-        bucket = self.buckets[place]
-        rows = self.rng.choice(len(bucket), self.sizes[place], replace=False)
-        content, reference = self.buffers[step % 2].filled((bucket.content, bucket.reference), rows)
-        return bucket, tuple(bucket.names[r] for r in rows), content, reference
-
-    def return_memory_once(self, bucket: Bucket) -> None:
-        """After the first batch of a bucket, which compiles."""
-        if id(bucket) not in self.compiled:
-            self.compiled.add(id(bucket))
+        run.advance(i)
+        if run.is_due(i):
+            over = run.course.over(settings)
+            run.evaluate(i)
+            if keeper is not None:
+                keeper.save(i, *_kept(run.walk, run.best, run.course))
+            for number, record, before in zip(run.numbers, run.course.records, over, strict=True):
+                if not before:
+                    report(number, record.history[-1])
             return_memory()
+    return [Descended(_of(run.best, i, run.several), r.history, r.left_out) for i, r in enumerate(run.course.records)]
+
+
+class _Run:
+    """A training on its way: what moves, what was best, and how far it has come."""
+
+    def __init__(
+        self,
+        models: Sequence[Trainable],
+        train: Sequence[Bucket],
+        validation: Sequence[Bucket],
+        loss: Loss,
+        settings: Descent,
+        programs: dict[str, Any],
+        first: int,
+        sharing: Sharing | None,
+    ) -> None:
+        self.settings, self.sharing, self.several = settings, sharing, len(models) > 1
+        self.numbers = [first + i for i in range(len(models))]
+        self.draw = Draw([b for b in train if len(b)], settings, self.numbers, sharing)
+        validation = [b for b in validation if len(b)]
+        if not self.draw.buckets or not validation:
+            raise InputError("there are no training or no validation molecules; give some of both.")
+        self.steps = settings.step_count(self.draw.molecules, self.draw.mean_size)
+        self.interval, self.rate = max(1, self.steps // settings.evaluations), settings.rate(self.steps)
+        optimiser = settings.optimiser(self.steps)
+        how = self.several, sharing
+        self.program = programs.setdefault("advance", advance_program(models[0], loss, settings, optimiser, *how))
+        check = programs.setdefault("check", check_program(models[0], loss, *how))
+        self.judge = _Judge(check, validation, sharing)
+        params = self._initial(models)
+        state = (jax.vmap(optimiser.init) if self.several else optimiser.init)(params)
+        self.walk, self.best = self._everywhere((Walk(params, state, params if settings.ema else None), params))
+        self.course = Course(0, 0.0, [], [])
+        self.pending: list[tuple[list[tuple[str, ...]], Counts]] = []
+
+    def _initial(self, models: Sequence[Trainable]) -> Any:
+        """Parameters of the networks."""
+        content = jax.tree.map(lambda x: jnp.asarray(x[0]), self.draw.buckets[0].content)
+        keys = [jax.random.key(self.settings.seed + number) for number in self.numbers]
+        params = [jax.jit(model.initial)(key, content) for model, key in zip(models, keys, strict=True)]
+        self.settings.moving(params[0])  # raises where a part is not there
+        return jax.tree.map(lambda *own: jnp.stack(own), *params) if self.several else params[0]
+
+    def _everywhere(self, tree: Any) -> Any:
+        return tree if self.sharing is None else self.sharing.everywhere(tree)
+
+    def begin(self, keeper: Keeper | None) -> None:
+        """From the last state that was kept, or from the start."""
+        kept = told(None if keeper is None else keeper.latest())
+        if kept is None:
+            records = [_first_record(*own) for own in self.judge(self.walk.params, len(self.numbers))]
+            self.course = Course(0, 0.0, self.draw.states, records)
+        else:
+            walk, best, self.course = _restored(self.walk, self.best, *kept)
+            self.walk, self.best = self._everywhere((walk, best))
+            self.draw.states = self.course.draws
+        self.started = time.monotonic() - self.course.seconds
+
+    def advance(self, i: int) -> None:
+        """One step of the optimiser."""
+        batch = self.draw(i)
+        arrays = batch.content, batch.reference, np.float64(i / self.steps)
+        self.walk, counts = self.program(self.walk, *arrays, batch.bucket.max_occupied, batch.count)
+        self.pending.append((batch.names, counts))
+        if len(self.pending) > 1:  # the next batch is read while this one runs; more of them would fill the memory
+            jax.block_until_ready(self.pending[-2][1])
+        self.draw.return_memory_once(batch.bucket)
+
+    def is_due(self, i: int) -> bool:
+        """Whether an evaluation follows on a step; several processes must agree, so their clocks do not count."""
+        limit = self.settings.seconds if jax.process_count() == 1 else None
+        late = limit is not None and time.monotonic() - self.started > limit
+        return late or i == self.steps or i % self.interval == 0
+
+    def evaluate(self, i: int) -> None:
+        """Compare in the validation molecules; networks whose training is over stay as they are."""
+        seconds, over = told(time.monotonic() - self.started), self.course.over(self.settings)
+        count = sum(len(own) for names, _ in self.pending for own in names)
+        common = {"learning_rate": float(jnp.asarray(self.rate(i // self.settings.accumulation)))}
+        common |= {"seconds": seconds, "progress": i / self.steps}
+        common |= {"molecules_per_second": count / max(seconds - self.course.seconds, 1e-9)}
+        records = list(self.course.records)
+        for place, (held, errors) in enumerate(self.judge(self.walk.judged, len(records))):
+            if not over[place]:
+                own = [(names[place], _of(counts, place, self.several)) for names, counts in self.pending]
+                row = metrics_row(i, own, records[place].left_out, self.settings) | {"validation_loss": held[1]}
+                records[place] = records[place].after(row | common | errors, held)
+        better = [not ended and record.stale == 0 for ended, record in zip(over, records, strict=True)]
+        self.best = _where(better, self.walk.judged, self.best)
+        self.course, self.pending = Course(i, seconds, self.draw.states, records), []
+
+
+def _of(tree: Any, place: int, several: bool) -> Any:
+    """What belongs to one network."""
+    return jax.tree.map(lambda x: x[place], tree) if several else tree
+
+
+def _where(better: Sequence[bool], new: Any, old: Any) -> Any:
+    """The new parameters of networks that are better."""
+    if len(set(better)) == 1:
+        return new if better[0] else old
+    mask = np.array(better)
+    return jax.tree.map(lambda x, y: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y), new, old)
 
 
 def _first_record(held: tuple[int, float], errors: dict[str, float]) -> Record:
@@ -246,91 +277,61 @@ def _first_record(held: tuple[int, float], errors: dict[str, float]) -> Record:
     row = {"step": 0, "training_loss": float("nan"), "left_out": 0, "limited": 0}
     row |= {"first_left_out": "", "first_limited": "", "validation_loss": held[1], "learning_rate": 0.0, "seconds": 0.0}
     row |= {"progress": 0.0, "molecules_per_second": 0.0}
-    return Record(0, {}, held, 0, 0.0, Counter(), [row | errors])
+    return Record(held, 0, Counter(), [row | errors])
 
 
-def _is_over(record: Record, settings: Descent) -> bool:
-    """Whether the time is up, or patience."""
-    late = settings.seconds is not None and record.seconds > settings.seconds
-    return late or (settings.patience is not None and record.stale >= settings.patience)
-
-
-def _kept(walk: Walk, best: Any, record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+def _kept(walk: Walk, best: Any, course: Course) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arrays by number, and what JSON holds."""
     leaves = jax.tree.leaves((walk, best))
-    entries = record._asdict() | {"left_out": dict(record.left_out)}
-    return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}, entries
+    records = [record._asdict() | {"left_out": dict(record.left_out)} for record in course.records]
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}, course._asdict() | {"records": records}
 
 
-def _restored(walk: Walk, best: Any, arrays: dict[str, Any], entries: dict[str, Any]) -> tuple[Walk, Any, Record]:
+def _restored(walk: Walk, best: Any, arrays: dict[str, Any], entries: dict[str, Any]) -> tuple[Walk, Any, Course]:
     """The inverse of `_kept`; walk and best give the structure."""
     leaves, structure = jax.tree.flatten((walk, best))
-    kept = [jnp.asarray(arrays[str(i)], leaf.dtype) for i, leaf in enumerate(map(jnp.asarray, leaves))]
+    kept = [jnp.asarray(arrays[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
     walk, best = jax.tree.unflatten(structure, kept)
-    held = (int(entries["held"][0]), float(entries["held"][1]))
-    return walk, best, Record(**entries | {"held": held, "left_out": Counter(entries["left_out"])})
+    records = [
+        Record(**own | {"held": (int(own["held"][0]), float(own["held"][1])), "left_out": Counter(own["left_out"])})
+        for own in entries["records"]
+    ]
+    return walk, best, Course(entries["step"], entries["seconds"], entries["draws"], records)
 
 
-def _advance(model: Trainable, loss: Loss, settings: Descent, optimiser: optax.GradientTransformation) -> Any:
-    def advance(walk: Walk, content: Any, reference: Any, progress: Any, max_occupied: int) -> Any:
-        params = walk.params
+@dataclasses.dataclass(frozen=True)
+class _Judge:
+    """Validation molecules, in which parameters are compared."""
 
-        def one(content: Any, reference: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-            """Forward and all the way back, while the layers of the molecule are in the cache."""
-            output, pullback = jax.vjp(lambda p: model.output(p, content), params)
+    check: Callable[..., Any]
+    buckets: Sequence[Bucket]
+    sharing: Sharing | None
 
-            def value(output: Any) -> jax.Array:
-                return loss(model.predicted(output, content, max_occupied), reference, progress)
+    def __call__(self, params: Any, count: int) -> list[tuple[tuple[int, float], dict[str, float]]]:
+        """Of each of `count` networks what is compared, and errors.
 
-            result, slope = jax.value_and_grad(value)(output)
-            return result, jnp.sum(ravel_pytree(slope)[0] ** 2), ravel_pytree(pullback(slope)[0])[0]
+        The first: how many molecules have no finite loss, and the mean of the others, in this order. The second: root
+        mean squares over the molecules of ‖Δ‖/natm, of elements of matrices √⟨Δ²⟩, in customary units.
+        """
+        parts = [self._losses(params, bucket) for bucket in self.buckets]
+        values = np.concatenate([own for own, _ in parts])
+        squares = {key: np.concatenate([own[key] for _, own in parts]) for key in parts[0][1]}
+        values, squares = jax.tree.map(lambda x: x.reshape(-1, count), (values, squares))
+        return [_summary(values[:, i], {key: x[:, i] for key, x in squares.items()}) for i in range(count)]
 
-        values, squares, gradients = over_molecules(one, content, reference)
-        gradient, counts = limited_gradient(values, squares, gradients, settings.limit)
-        updates, state = optimiser.update(ravel_pytree(params)[1](gradient), walk.state, params)
-        updates = jax.tree.map(
-            lambda own, moves: own if moves else jnp.zeros_like(own), updates, settings.moving(params)
-        )
-        params = optax.apply_updates(params, updates)
-        averaged = None
-        if settings.ema:
-            averaged = optax.incremental_update(params, walk.averaged, 1 - settings.ema)
-        return Walk(params, state, averaged), counts
-
-    return jax.jit(advance, static_argnums=4)
-
-
-def _check(model: Trainable, loss: Loss) -> Callable[..., Any]:
-    """The loss of each molecule, and the squared errors of all that is in it."""
-
-    def check(params: Any, content: Any, reference: Any, max_occupied: int) -> tuple[jax.Array, dict[str, jax.Array]]:
-        def one(content: Any, reference: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            predicted = model.predicted(model.output(params, content), content, max_occupied)
-            return loss(predicted, reference, 1.0), loss.squared_errors(predicted, reference)
-
-        return over_molecules(one, content, reference)
-
-    return jax.jit(check, static_argnums=3)
-
-
-def _validation(
-    check: Callable[..., Any], params: Any, buckets: Sequence[Bucket]
-) -> tuple[tuple[int, float], dict[str, float]]:
-    """How many molecules have no finite loss, and the mean of the others: compared in this order; and errors.
-
-    Errors are root mean squares over the molecules of ‖Δ‖/natm, of elements of matrices √⟨Δ²⟩, in customary units.
-    """
-
-    def losses(bucket: Bucket) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _losses(self, params: Any, bucket: Bucket) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         arrays, size = (bucket.content, bucket.reference), min(len(bucket), CHUNK)  # always the same molecules
-        return in_chunks(lambda x: check(params, *x, bucket.max_occupied), arrays, size)
+        if self.sharing is None:
+            return in_chunks(lambda x: self.check(params, *x, bucket.max_occupied), arrays, size)
+        sharing = self.sharing
+        placed = lambda x: self.check(params, *sharing.placed(x), bucket.max_occupied)  # noqa: E731
+        return in_chunks(placed, arrays, sharing.filled(size))
 
-    parts = [losses(b) for b in buckets]
-    values = np.concatenate([own for own, _ in parts])
+
+def _summary(values: np.ndarray, squares: dict[str, np.ndarray]) -> tuple[tuple[int, float], dict[str, float]]:
     finite = np.isfinite(values)
     mean = float(values[finite].mean()) if finite.any() else float("inf")
-    squares = {key: np.concatenate([own[key] for _, own in parts])[finite] for key in parts[0][1]}
-    errors = {f"validation_{key}": unit_factor(key) * float(np.sqrt(own.mean())) for key, own in squares.items()}
+    errors = {f"validation_{key}": unit_factor(key) * float(np.sqrt(x[finite].mean())) for key, x in squares.items()}
     return (int(np.sum(~finite)), mean), errors
 
 

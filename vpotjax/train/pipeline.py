@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -25,6 +26,7 @@ from vpotjax.io.settings import json_ready
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.matrix_model import MatrixModel, MatrixSettings
 from vpotjax.train.config import CORRECTION, Training
+from vpotjax.train.devices import leads, told
 from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
 from vpotjax.train.log import TrainingLog
@@ -102,19 +104,50 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
     content = {"training": described, "data": json_ready(dict(dataset.attributes)) | _methods(dataset)}
     content["samples"] = samples_digest(parts)
-    with started_run(folder, settings, content) as run:
-        (run / TOML_FILE).write_text(toml_text(training), encoding="utf-8")
-        with TemporaryDirectory(prefix=FEATURES, dir=run) as features, TrainingLog(run, training.wandb) as log:
-            folders = Folders(Path(features), run / STATES)
-            own = _Logged(reporter, log)
+    with _leading_run(folder, settings, content) as run:
+        with contextlib.ExitStack() as stack:
+            features, states = Path(stack.enter_context(TemporaryDirectory(prefix=FEATURES, dir=run))), None
+            own: Reporter = _Silent()
+            if run is not None:
+                (run / TOML_FILE).write_text(toml_text(training), encoding="utf-8")
+                own, states = _Logged(reporter, stack.enter_context(TrainingLog(run, training.wandb))), run / STATES
+            folders = Folders(features, states)
             trained = trained_model(parts, training, settings, (small, large), own, folders, before)
         rows = error_rows(trained.evaluations)
+        if run is None:
+            return Outcome(trained.model, rows, [])
         write_metrics(run, "test_errors.csv", rows)
         write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
         plots, text = parity_plots(run, trained.evaluations), toml_text(training, comments=False)
         write_report(run, trained.history, rows, trained.evaluations["trained"], parts["test"], plots, text)
         save_model(run, trained.model, content["data"])  # last: with it the training is finished
     return Outcome(trained.model, rows, sorted(run.iterdir()))
+
+
+@contextlib.contextmanager
+def _leading_run(folder: str | Path, settings: MatrixSettings, content: Mapping[str, Any]) -> Iterator[Path | None]:
+    """The run folder in the process that writes, None in others, which share its errors."""
+    with contextlib.ExitStack() as stack:
+        run, error = None, None
+        if leads():
+            try:
+                run = stack.enter_context(started_run(folder, settings, content))
+            except InputError as own:
+                error = str(own)
+        error = told(error)
+        if error is not None:
+            raise InputError(error)
+        yield run
+
+
+class _Silent:
+    """Of processes that do not write."""
+
+    def say(self, text: str) -> None:
+        """See `Reporter`."""
+
+    def progress(self, row: dict[str, Any], members: int) -> None:
+        """See `Reporter`."""
 
 
 class _Logged:
@@ -196,6 +229,7 @@ def trained_model(
         start = dataclasses.replace(before.model, params=None)
         residual = float(start.scale)
         evaluations["before"] = evaluated(before, buckets["test"], names)
+    start = told(start)  # of several processes, which may differ by rounding
     if not training.on_matrices:  # those have done their part
         train, validation = ([b.with_labels(labels.names) for b in own] for own in (train, validation))
     train, validation = prepared(train, start, folders.features), prepared(validation, start, folders.features)
@@ -209,6 +243,7 @@ def trained_model(
         loss,
         training.descent,
         members=training.members,
+        together=training.together,
         report=lambda row: reporter.progress(row, training.members),
         states=folders.states,
         before=before,
