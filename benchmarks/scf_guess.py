@@ -1,7 +1,8 @@
 """A predicted density as the start of PySCF's SCF, against PySCF's own guesses, on molecules that were never seen.
 
     python -m benchmarks.scf_guess labels            F in def2-SVP of QM7 molecules: 240 + 45 + 30, on two processes
-    python -m benchmarks.scf_guess train NAME ...    models of F, see ROWS; their validation errors choose
+    python -m benchmarks.scf_guess train NAME ...    models of F, see ROWS
+    python -m benchmarks.scf_guess choose NAME ...   SCF of 8 validation molecules, by which one of them is chosen
     python -m benchmarks.scf_guess scf NAME          SCF of 30 QM7 test molecules, 30 QM9 molecules and chains
     python -m benchmarks.scf_guess report            the table of what is there
 
@@ -18,6 +19,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from vpotjax.molecule import Molecule
 BASIS, TRAIN, TEST = "def2-svp", 240, 30
 FOLDER, OWN = Path(__file__).parents[1] / "runs" / "scf_guess", LABELS / "qm7-def2-svp"
 GUESSES = ("minao", "sap", "vsap")
-LONGEST = 60  # atoms of chains
+CHOSEN_BY, LONGEST = 8, 60  # atoms of chains
 ON_F = [f"orbital_basis={BASIS}", "elements=1", "members=1"]
 ROWS = {
     "linear": [*ON_F, "network.name=Linear"],
@@ -70,7 +72,24 @@ def train(*names: str) -> None:
             raise SystemExit(f"row {name} failed")
 
 
+def choose(*names: str) -> None:
+    """Of the first validation molecules."""
+    held = [("validation", s.name, s.molecule) for s in chosen() if s.split == "validation"]
+    for name in names:
+        rows = finished(name, held[:CHOSEN_BY], FOLDER / f"validation-{name}.jsonl", ("vpotjax", "minao"))
+        built = {guess: [row[guess]["built"] for row in rows] for guess in ("vpotjax", "minao")}
+        first = statistics.median(row["vpotjax"]["first"] for row in rows)
+        print(f"{name}: {built}, {sum(built['vpotjax']) / sum(built['minao']) - 1:+.0%}, E - E_end {first:.1e} hartree")
+
+
 def scf(name: str) -> None:
+    """Of all test molecules."""
+    finished(name, molecules(), FOLDER / f"scf-{name}.jsonl", ("vpotjax", *GUESSES))
+
+
+def finished(
+    name: str, wanted: Sequence[tuple[str, str, Molecule]], out: Path, guesses: Sequence[str]
+) -> list[dict[str, Any]]:
     """Fock matrices, energies and seconds of every molecule and guess, a line of JSON each."""
     import jax
     from pyscf import gto
@@ -79,20 +98,21 @@ def scf(name: str) -> None:
     from vpotjax.io.model import load_model
 
     jax.config.update("jax_enable_x64", True)
-    model, out = load_model(FOLDER / name), FOLDER / f"scf-{name}.jsonl"
+    model = load_model(FOLDER / name)
     done = {json.loads(line)["name"] for line in out.read_text().splitlines()} if out.exists() else set()
-    for title, own, molecule in molecules():
+    for title, own, molecule in wanted:
         if own in done:
             continue
         atoms = list(zip(molecule.symbols, molecule.positions.tolist(), strict=True))
         mol = gto.M(atom=atoms, basis=BASIS, unit="Bohr", verbose=0)
         initial_guess(model, mol)  # compiles
         row: dict[str, Any] = {"set": title, "name": own, "natm": molecule.natm}
-        for guess in ("vpotjax", *GUESSES):
+        for guess in guesses:
             row[guess] = converged(mol, lambda mf, g=guess: initial_guess(model, mf.mol) if g == "vpotjax" else g)
         with out.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(own, *(f"{guess} {row[guess]['built']}" for guess in ("vpotjax", *GUESSES)), flush=True)
+        print(own, *(f"{guess} {row[guess]['built']}" for guess in guesses), flush=True)
+    return [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def molecules() -> list[tuple[str, str, Molecule]]:
@@ -161,4 +181,4 @@ def _cells(rows: list[dict[str, Any]], guess: str) -> str:
 if __name__ == "__main__":
     os.environ.update(SINGLE_THREAD)
     what, *rest = sys.argv[1:] or ["report"]
-    {"labels": labels, "train": train, "scf": scf, "report": report}[what](*rest)
+    {"labels": labels, "train": train, "choose": choose, "scf": scf, "report": report}[what](*rest)

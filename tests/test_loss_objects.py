@@ -11,7 +11,7 @@ import pytest
 import vpotjax as vp
 from vpotjax import losses
 from vpotjax.electronic.observables import Reference
-from vpotjax.losses import Alignment, Custom, MatrixElements, Observed, Sum, Weighted, from_to
+from vpotjax.losses import Alignment, Custom, ElectronDensity, MatrixElements, Observed, Sum, Weighted, from_to
 
 # Three atoms with four electrons and five levels, and two atoms with two electrons and three levels.
 NATM, MASK = np.array([3, 2]), np.arange(5) < np.array([[5], [3]])
@@ -162,7 +162,7 @@ def test_functions_of_a_user():
         charge_on_the_first_atom + dipole,
         Custom(charge_on_the_first_atom) + dipole,
     ):
-        assert not loss.needs_orbitals
+        assert not loss.needs
         np.testing.assert_allclose(loss(predicted, reference), 0.27 / 9 + 0.01, rtol=1e-12)  # rounding
         assert loss.fitted([batch()])(predicted, reference) > 0
     tenfold = 10 * Custom(charge_on_the_first_atom)
@@ -174,20 +174,22 @@ def test_losses_of_matrices_are_those_of_the_functions():
     fock, wanted = (x + x.T for x in rng.standard_normal((2, 5, 5)))
     overlap, mask = np.eye(5) + 0.01 * np.ones((5, 5)), np.arange(5) < 4
     space = types.SimpleNamespace(overlap=overlap, ao_mask=mask)
-    predicted = types.SimpleNamespace(matrix=fock, space=space)
+    predicted = types.SimpleNamespace(matrix=fock, density=3 * np.eye(5), space=space)
     levels, orbitals = vp.eigh(wanted, overlap)
     values = {"fock": wanted, "density": 2 * np.eye(5), "orbitals": orbitals, "levels": levels}
     reference = Reference(values, mask, np.array(3), np.array(4))
     cases = {
         MatrixElements(scale=0.1): 100 * losses.matrix_loss(fock, wanted, mask),
         MatrixElements("density"): losses.density_loss(fock, 2 * np.eye(5), overlap),
+        ElectronDensity(): losses.density_loss(3 * np.eye(5), 2 * np.eye(5), overlap),
         Alignment(scale=10.0): 0.01 * losses.wavefunction_alignment_loss(fock, orbitals, levels, mask),
     }
     for loss, expected in cases.items():
         np.testing.assert_allclose(loss(predicted, reference), expected, rtol=1e-12)  # rounding
         assert expected > 0
-        assert loss.needs_orbitals == (2.0 * loss).needs_orbitals == isinstance(loss, Alignment)
-    assert (Observed("dipole") + 2.0 * Alignment()).needs_orbitals
+        assert (2.0 * loss).needs == loss.needs
+    assert (Observed("dipole") + 2.0 * Alignment()).needs == {"orbitals", "levels"}
+    assert (MatrixElements() + ElectronDensity()).needs == {"fock", "density"}
 
 
 def test_squared_errors_are_the_terms_without_weight_and_variance():

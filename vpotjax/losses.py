@@ -192,10 +192,14 @@ Weight = float | Callable[[Any], Any]
 
 
 class Predicted(Protocol):
-    """What a loss sees of a prediction; `Solution` is one. Losses of matrices need `matrix` and `space`."""
+    """What a loss sees of a prediction; `Solution` is one. Losses of matrices need `matrix`, `density` and `space`."""
 
     matrix: Any
     space: Any
+
+    @property
+    def density(self) -> Any:
+        """P."""
 
     def observable(self, name: str) -> Any:
         """In atomic units."""
@@ -204,8 +208,8 @@ class Predicted(Protocol):
 class Loss:
     """A loss of one molecule; `loss + loss` and `weight * loss` are losses."""
 
-    needs_orbitals = False
-    """Whether `Reference.values` must hold orbitals of the reference matrix, see `Alignment`."""
+    needs: frozenset[str] = frozenset()
+    """What `Reference.values` must hold that follows from the reference F: "fock", "density", "orbitals", "levels"."""
 
     def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
         """() for one molecule."""
@@ -255,9 +259,9 @@ class Sum(Loss):
     terms: tuple[Loss, ...]
 
     @property
-    def needs_orbitals(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Of any term."""
-        return any(term.needs_orbitals for term in self.terms)
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of all terms."""
+        return frozenset().union(*(term.needs for term in self.terms))
 
     def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
         """The sum."""
@@ -286,9 +290,9 @@ class Weighted(Loss):
             raise InputError(f"weight of {self.term} is {self.weight}; give 0 or a positive number, or a function.")
 
     @property
-    def needs_orbitals(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of the term."""
-        return self.term.needs_orbitals
+        return self.term.needs
 
     def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
         """The product."""
@@ -383,6 +387,11 @@ class MatrixElements(Loss):
     target: str = "fock"
     scale: float = 1.0
 
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The matrix."""
+        return frozenset({self.target})
+
     def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
         """See `matrix_loss` and `density_loss`."""
         space, wanted = predicted.space, reference.values[self.target]
@@ -396,6 +405,21 @@ class MatrixElements(Loss):
 
 
 @dataclasses.dataclass(frozen=True)
+class ElectronDensity(Loss):
+    """The share of the electrons that the density of a predicted F misplaces, see `density_loss`."""
+
+    needs = frozenset({"density"})
+
+    def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        """See the class."""
+        return density_loss(predicted.density, reference.values["density"], predicted.space.overlap)
+
+    def squared_errors(self, predicted: Predicted, reference: Reference) -> dict[str, jax.Array]:
+        """Under "misplaced"."""
+        return {"misplaced": self(predicted, reference)}
+
+
+@dataclasses.dataclass(frozen=True)
 class Alignment(Loss):
     """See `wavefunction_alignment_loss`: with the orbitals of the reference F an error of the orbital energies.
 
@@ -404,7 +428,7 @@ class Alignment(Loss):
     """
 
     scale: float = 1.0
-    needs_orbitals = True
+    needs = frozenset({"orbitals", "levels"})
 
     def __call__(self, predicted: Predicted, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
         """See the class."""

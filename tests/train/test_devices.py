@@ -70,11 +70,14 @@ def test_two_processes(tmp_path):
     require_same(rows)
 
 
-@pytest.mark.parametrize("how", ["two", "localhost:1,2", "localhost:1,2,2", "localhost,2,0"])
+@pytest.mark.parametrize("how", ["two", "localhost:1,2", "localhost:1,2,2", "localhost,2,0", "localhost:1,2,0,1"])
 def test_processes_that_cannot_be(how, tmp_path, capsys):
     arguments = ["train", "--data", str(tmp_path / "a.h5"), "--run", str(tmp_path / "run"), "--processes", how]
     assert main(arguments) == 2
     assert "give 'auto', or the address" in capsys.readouterr().err
+
+
+ADAMW = ["descent.optimizer=adamw", "descent.optimizer_options={weight_decay = 1e-4}"]  # which are tried at once
 
 
 @pytest.mark.slow
@@ -85,9 +88,9 @@ def test_the_command_line_gives_the_same_curve_on_all_of_them(tmp_path):
     settings = ["members=2", "basis=sto-3g", "power_order=1", "network.gated=2", "network.hidden=[4]", "buckets=1"]
     settings += ["descent.steps=8", "descent.batch_size=3", "descent.evaluations=4", "orbital_basis=sto-3g"]
 
-    def command(run, *options):
+    def command(run, *options, changes=()):
         place = ["--data", str(tmp_path / "data.h5"), "--run", str(tmp_path / run)]
-        return ["-m", "vpotjax.cli", "train", *place, *options, "--set", *settings]
+        return ["-m", "vpotjax.cli", "train", *place, *options, "--set", *settings, *changes]
 
     run_all(command("one"), devices=1)
     run_all(command("four"), devices=4)
@@ -105,8 +108,15 @@ def test_the_command_line_gives_the_same_curve_on_all_of_them(tmp_path):
         own, other = (jax.tree.leaves(load_model(tmp_path / name).model.params) for name in (run, "one"))
         for x, y in zip(own, other, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
-    refused = [command("two", "--processes", f"{free_address()},1,0")]
-    assert "exists and is not empty" in failed(*refused)
+    address = free_address()
+    commands = [
+        command("other", "--processes", f"{address},2,{n}", changes=[*ADAMW, f"descent.seed={n}"]) for n in range(2)
+    ]
+    for text in failed(*commands):
+        assert "data and settings are not the same in all processes" in text
+    address = free_address()
+    for text in failed(*(command("two", "--processes", f"{address},2,{number}") for number in range(2))):
+        assert "exists and is not empty" in text
 
 
 def curve(run):
@@ -115,9 +125,12 @@ def curve(run):
         return {(row["network"], row["step"]): float(row["validation_loss"]) for row in csv.DictReader(file)}
 
 
-def failed(command):
-    done = subprocess.run(
-        [sys.executable, *command], env=environment(1), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 2
-    return done.stderr
+def failed(*commands):
+    """What processes say that all end with exit code 2."""
+    running = [
+        subprocess.Popen([sys.executable, *command], env=environment(1), stderr=subprocess.PIPE, text=True)
+        for command in commands
+    ]
+    texts = [process.communicate(timeout=300)[1] for process in running]
+    assert [process.returncode for process in running] == [2] * len(running), texts
+    return texts

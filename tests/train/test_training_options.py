@@ -10,7 +10,7 @@ import vpotjax as vp
 from tests.train.test_pipeline import Silent, dataset_of
 from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.observables import Reference
-from vpotjax.losses import Alignment, MatrixElements, Observed, Sum, Weighted
+from vpotjax.losses import Alignment, ElectronDensity, MatrixElements, Observed, Sum, Weighted
 from vpotjax.nn import Gated
 from vpotjax.train.config import WEIGHTS, Training, read_config
 from vpotjax.train.descent import Descent
@@ -35,7 +35,7 @@ def test_weights_join_the_loss_on_matrices_when_they_are_given():
 
 def test_weights_may_change_with_the_progress(tmp_path):
     file = tmp_path / "a.toml"
-    file.write_text("elements = [1.0, 0.0]\nweights = {dipole = [0, 10, 0.5], polarizability = [0, 0]}\n")
+    file.write_text("elements = [1.0, 0.0, 1]\nweights = {dipole = [0, 10, 0.5], polarizability = [0, 0]}\n")
     found = names(read_config(file)[1].loss(1.0))
     assert set(found) == {MatrixElements, "dipole"}
     assert [float(found["dipole"](p)) for p in (0.0, 0.25, 0.5, 1.0)] == [0.0, 5.0, 10.0, 10.0]
@@ -45,6 +45,13 @@ def test_weights_may_change_with_the_progress(tmp_path):
             read_config(None, [f"weights.dipole={wrong}"])
 
 
+def test_weights_that_all_end_at_0_are_refused():
+    """Those at the end decide which network is the best."""
+    with pytest.raises(vp.InputError, match=r"all weights of the loss end at 0 \(elements\)"):
+        Training(elements=(1.0, 0.0)).loss(1.0)
+    assert names(Training(elements=(1.0, 0.0), density=1e4).loss(1.0)).keys() == {MatrixElements, ElectronDensity}
+
+
 def test_a_density_needs_elements_and_no_levels():
     for options in ({}, {"alignment": 1.0}, {"elements": 1.0, "alignment": 1.0}):
         with pytest.raises(vp.InputError, match="target is 'density'"):
@@ -52,7 +59,7 @@ def test_a_density_needs_elements_and_no_levels():
     assert names(Training(target="density", elements=1.0).loss(1.0)) == {MatrixElements: 1.0}
 
 
-@pytest.mark.parametrize("options", [{"elements": 1.0}, {"elements": 1.0, "target": "density"}])
+@pytest.mark.parametrize("options", [{"elements": 1.0}, {"density": 1e4}, {"elements": 1.0, "target": "density"}])
 def test_matrices_train_from_the_data_to_errors(tmp_path, options):
     """F and P of the small basis; errors are of what each of them holds, against the small basis."""
     dataset = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1))

@@ -11,7 +11,7 @@ import tyro
 
 from vpotjax._checks import InputError
 from vpotjax.cli import data, prediction, training
-from vpotjax.cli.session import one_blas_thread
+from vpotjax.cli.session import end_if_joined, one_blas_thread
 
 EXIT_BAD_INPUT = 2
 COMMANDS = training.COMMANDS | prediction.COMMANDS | data.COMMANDS
@@ -25,7 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
         return COMMANDS[type(command)](command) or 0
     except (InputError, OSError) as error:  # bad input, or a file system that refuses
         print(f"vpotjax: {' '.join(str(error).split())}", file=sys.stderr)
+        end_if_joined(EXIT_BAD_INPUT)
         return EXIT_BAD_INPUT
+    except BaseException as error:
+        end_if_joined(1, error)
+        raise
 
 
 def _parsed(arguments: list[str] | None) -> Any:

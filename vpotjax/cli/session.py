@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import traceback
 from pathlib import Path
 
 from vpotjax._checks import InputError
 
+HEARTBEAT = 30  # seconds without a sign of life after which other processes are given up
 PROGRAMS = 1 << 30  # bytes of compiled programs that are kept, the latest used
 
 
@@ -41,7 +44,7 @@ def join_processes(how: str) -> None:
     if how == "auto":
         given = {}
     else:
-        address, count, number = [*how.split(","), "", ""][:3]
+        address, count, number = parts if len(parts := how.split(",")) == 3 else ("", "", "")
         if not (":" in address and count.isdigit() and number.isdigit() and int(number) < int(count)):
             raise InputError(
                 f"processes is {how!r}; give 'auto', or the address of the first process, how many there are, and the "
@@ -49,12 +52,28 @@ def join_processes(how: str) -> None:
             )
         given = {"coordinator_address": address, "num_processes": int(count), "process_id": int(number)}
     try:
-        jax.distributed.initialize(**given)
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"processes is {how!r}, but this process cannot join the others ({reason}); check addresses and counts."
         ) from None
+    if jax.device_count() != jax.process_count() * jax.local_device_count():
+        raise InputError(
+            f"this process has {jax.local_device_count()} of {jax.device_count()} devices in {jax.process_count()} "
+            "processes; give all of them as many."
+        )
+
+
+def end_if_joined(code: int, error: BaseException | None = None) -> None:
+    """Where this is one of several processes and has failed, end at once: by itself it would wait for the others."""
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized():
+        if error is not None:
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _program_cache() -> Path:

@@ -137,6 +137,8 @@ def _demo(command: Demo) -> None:
 
 
 def _train(command: Train) -> None:
+    if command.processes is not None and not command.print_config:
+        join_processes(command.processes)  # before the first use of JAX, as of Optax by settings
     given = {"data": command.data, "run": command.run, "split": command.split}
     place, training = read_config(command.config, command.set, given)
     if command.print_config:
@@ -144,8 +146,6 @@ def _train(command: Train) -> None:
         return
     if lacking := next((name for name in ("data", "run") if getattr(place, name) is None), None):
         raise InputError(f"{lacking} is not given; give --{lacking}, or the key {lacking!r} in the configuration.")
-    if command.processes is not None:
-        join_processes(command.processes)
     _train_on(Path(str(place.data)), place, training)
 
 

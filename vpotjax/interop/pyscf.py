@@ -279,7 +279,7 @@ def initial_guess(model: Ensemble, mol: Mole) -> np.ndarray:
     molecule, _ = from_pyscf(mol)
     settings = model.settings
     settings.require(molecule)
-    ((_, shape),) = _shapes(settings).groups([molecule], settings.bases, settings.representation.cutoff)
+    ((_, shape),) = _shapes(*_program_of(model)).groups([molecule], settings.bases, settings.representation.cutoff)
     batch = settings.batch([molecule], shape)
     density = np.asarray(_predicted_density(model, jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], batch)), float)
     if not np.isfinite(density).all():
@@ -299,9 +299,15 @@ def initial_guess(model: Ensemble, mol: Mole) -> np.ndarray:
     return 2 * orbitals @ orbitals.T
 
 
+def _program_of(model: Ensemble) -> tuple[Any, Any]:
+    """What a compiled prediction depends on beside the molecule."""
+    leaves, structure = jax.tree.flatten(model)
+    return structure, tuple((np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves)
+
+
 @functools.cache
-def _shapes(settings: Any) -> ShapePool:
-    """Of the programs that there are for models with these settings: a molecule that fits in one compiles none."""
+def _shapes(structure: Any, leaves: Any) -> ShapePool:
+    """Of the programs that there are for such models: a molecule that fits in one compiles none."""
     return ShapePool()
 
 

@@ -33,8 +33,11 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Any], record: Mapping[str,
         record: that JSON can hold.
 
     Raises:
-        InputError: the path exists, or an array is not finite or lies on devices of other processes.
+        InputError: the path exists, this is not the first of several processes, or an array is not finite or lies on
+            devices of other processes.
     """
+    if jax.process_index():
+        raise InputError(f"{str(path)!r} is to be written by process {jax.process_index()}; let process 0 do it.")
     if path.exists():
         raise InputError(f"{str(path)!r} exists; delete it or choose another folder.")
     content = _signed(arrays, record)

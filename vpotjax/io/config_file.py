@@ -125,6 +125,7 @@ def _chosen(default: Any, kinds: Sequence[Any], name: Any, where: str) -> Any:
 
 def _expected(hint: Any) -> str:
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "'none'"}
+    words |= {tuple[float, ...]: "a list of numbers", tuple[str, ...]: "a list of texts"}
     return " or ".join(words.get(option, str(option).replace("tuple", "a list of ")) for option in _options(hint))
 
 

@@ -10,13 +10,15 @@ from typing import Any, TypeAlias
 from vpotjax._checks import InputError
 from vpotjax.electronic.observables import known_observable
 from vpotjax.io.config_file import read_toml, toml_text, updated, with_assignments
-from vpotjax.losses import Alignment, Loss, MatrixElements, Observed, from_to
+from vpotjax.losses import Alignment, ElectronDensity, Loss, MatrixElements, Observed, from_to
 from vpotjax.models.matrix_model import MatrixSettings
 from vpotjax.nn import Gated, Linear, MatrixPower
 from vpotjax.operators.representation import Representation
 from vpotjax.train.descent import Descent
 
 CORRECTION = 0.03  # hartree
+OF_MATRICES = ("elements", "alignment", "density")
+"""Weights of losses on F or P, by the names of their fields."""
 WEIGHTS = {"mo_energies": 1e6, "homo_lumo_gap": 3e6, "dipole": 1.5e3, "polarizability": 3e2}
 
 
@@ -29,6 +31,10 @@ def _counts(weight: Scheduled) -> bool:
     return any(weight[:2]) if isinstance(weight, tuple) else bool(weight)
 
 
+def _shown(weight: Scheduled) -> Any:
+    return list(weight) if isinstance(weight, tuple) else weight
+
+
 def _scheduled(name: str, weight: Scheduled) -> float | Callable[[Any], Any]:
     """As losses take it.
 
@@ -37,12 +43,12 @@ def _scheduled(name: str, weight: Scheduled) -> float | Callable[[Any], Any]:
     """
     numbers = weight if isinstance(weight, tuple) else (weight,)
     if not all(0 <= x < float("inf") for x in numbers):
-        raise InputError(f"weight of {name} is {weight}; give 0 or a positive number.")
+        raise InputError(f"weight of {name} is {_shown(weight)}; give 0 or a positive number.")
     if not isinstance(weight, tuple):
         return float(weight)
     if len(weight) not in (2, 3) or not 0 < (*weight, 1.0)[2] <= 1:
         raise InputError(
-            f"weight of {name} is {list(weight)}; give two numbers, from and to, and the share of the steps, above 0 "
+            f"weight of {name} is {_shown(weight)}; give two numbers, from and to, and the share of the steps, above 0 "
             "and up to 1, at which it arrives."
         )
     return from_to(*map(float, weight))
@@ -67,10 +73,13 @@ class Training:
         frame, baseline: see `MatrixSettings`.
         precision: of the network.
         weights: of the observables in the loss, by name; 0 or absent: not in it. One that changes is a list: from, to,
-            and the share of the steps at which it arrives if not at the end. Default: WEIGHTS, on matrices none.
+            and the share of the steps at which it arrives if not at the end; the last decides which weights of the
+            network are the best. Default: WEIGHTS, on matrices none.
         elements, alignment: weights, likewise, of the elements of the matrix and of its alignment in the loss, in
             units of what the closed-form fit leaves; with one of them the labels in orbital_basis are what is learned,
             the matrix and the observables in `weights`. P needs the first, F alone knows the second.
+        density: weight, likewise, of the share of the electrons that the density of F misplaces, some 1e-4; for
+            densities with which an SCF starts.
         scale: unit of the network's correction, hartree for F. Default: 0.03 hartree in a training on observables, in
             one on matrices what the closed-form fit leaves.
         descent: how the loss is minimised.
@@ -96,6 +105,7 @@ class Training:
     weights: dict[str, Scheduled] | None = None
     elements: Scheduled = 0.0
     alignment: Scheduled = 0.0
+    density: Scheduled = 0.0
     scale: float | None = None
     descent: Descent = dataclasses.field(default_factory=Descent)
     buckets: int = 4
@@ -108,10 +118,11 @@ class Training:
         for name in ("members", "buckets"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1.")
-        for name, weight in (*(self.weights or {}).items(), ("elements", self.elements), ("alignment", self.alignment)):
-            if name not in ("elements", "alignment"):
-                known_observable(name)
+        for name, weight in (self.weights or {}).items():
+            known_observable(name)
             _scheduled(name, weight)
+        for name in OF_MATRICES:
+            _scheduled(name, getattr(self, name))
         if self.target == "density" and (_counts(self.alignment) or not _counts(self.elements)):
             raise InputError(
                 f"target is 'density' with elements={self.elements} and alignment={self.alignment}; give elements a "
@@ -127,7 +138,7 @@ class Training:
     @property
     def on_matrices(self) -> bool:
         """Whether F or P of the data set is what is learned."""
-        return _counts(self.elements) or _counts(self.alignment)
+        return any(_counts(getattr(self, name)) for name in OF_MATRICES)
 
     def settings(self, species: tuple[int, ...], orbital: str) -> MatrixSettings:
         """Of the model; `orbital` is the basis of F where none is chosen."""
@@ -171,6 +182,13 @@ class Training:
             weighted.append(("elements", self.elements, MatrixElements(self.target, scale)))
         if _counts(self.alignment):
             weighted.append(("alignment", self.alignment, Alignment(scale)))
+        if _counts(self.density):
+            weighted.append(("density", self.density, ElectronDensity()))
+        if weighted and not any(weight[1] if isinstance(weight, tuple) else weight for _, weight, _ in weighted):
+            raise InputError(
+                f"all weights of the loss end at 0 ({', '.join(name for name, *_ in weighted)}), but those at the end "
+                "judge which network is the best; let one end at a positive number."
+            )
         terms = [_scheduled(name, weight) * term for name, weight, term in weighted]
         if not terms:
             raise InputError("all weights of the loss are 0; give one a positive number.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vpotjax._checks import InputError
 
 AXIS = "molecules"
 
@@ -67,6 +70,17 @@ class Sharing:
 def leads() -> bool:
     """Whether this process is the one that writes: the first."""
     return jax.process_index() == 0
+
+
+def require_same(what: str, text: str) -> None:
+    """Raise InputError, in all processes, where they have not the same text."""
+    if jax.process_count() == 1:
+        return
+    from jax.experimental.multihost_utils import process_allgather
+
+    own = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    if np.ptp(np.asarray(process_allgather(own)), axis=0).any():
+        raise InputError(f"{what} are not the same in all processes of this training; give all of them the same.")
 
 
 def told(value: Any) -> Any:

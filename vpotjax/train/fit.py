@@ -223,6 +223,11 @@ def _target_blocks(settings: MatrixSettings, geometry: Geometry, matrices: Array
     return in_chunks(functools.partial(_coupled_changes, settings), arrays)
 
 
+def trains_together(wanted: bool | None) -> bool:
+    """What `together` of `fit` is on this machine."""
+    return (jax.device_count() > 1 or jax.default_backend() != "cpu") if wanted is None else wanted
+
+
 def fit(
     start: MatrixModel,
     settings: MatrixSettings,
@@ -250,8 +255,8 @@ def fit(
         loss: what is minimised.
         descent: how.
         members: how many networks.
-        together: whether they are trained in one program, or each in a program of its own, as many at a time as there
-            are processors. Default: the first on accelerators and on several devices.
+        together: whether they are trained in one program, or each in a program of its own, on CPUs as many at a time as
+            there are processors. Default: the first on accelerators and on several devices.
         report: is told a row of metrics after every evaluation, with "network".
         say: is told of damaged states.
         before: from whose networks, by turns, these start; default: from random ones.
@@ -265,7 +270,7 @@ def fit(
     ended, sharing = threading.Event(), Sharing.of_all()
     if isinstance(settings.network, Linear):
         return Fitted(Ensemble.of([start]), [], Counter())
-    together = (sharing is not None or jax.default_backend() != "cpu") if together is None else together
+    together = trains_together(together)
 
     def group(first: int, count: int) -> list[Descended]:
         models = [MatrixTraining(settings, float(start.scale), _member(before, first + i)) for i in range(count)]
@@ -279,7 +284,8 @@ def fit(
             return descend_all(models, train, validation, whole, descent, tell, *how, first=first, sharing=sharing)
 
     groups = [(0, members)] if together else [(number, 1) for number in range(members)]
-    workers = 1 if sharing is not None else min(len(groups), os.cpu_count() or 1)  # devices need one order of programs
+    threads = sharing is None and jax.default_backend() == "cpu"  # devices need one order of programs
+    workers = min(len(groups), os.cpu_count() or 1) if threads else 1
     with ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(group, *own) for own in groups]
         try:

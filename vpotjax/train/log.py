@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +62,7 @@ class TrainingLog:
         network, numbers = row["network"], {k: v for k, v in row.items() if isinstance(v, int | float)}
         writer = self._writer(network)
         for key, value in numbers.items():
-            if key not in ("network", "step"):
+            if key not in ("network", "step") and math.isfinite(value):  # it warns of others
                 writer.add_scalar(key, value, row["step"])
         if self.remote is not None:
             self.remote.log({f"network-{network}/{key}": value for key, value in numbers.items()})

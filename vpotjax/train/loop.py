@@ -208,6 +208,7 @@ class _Run:
         keys = [jax.random.key(self.settings.seed + number) for number in self.numbers]
         params = [jax.jit(model.initial)(key, content) for model, key in zip(models, keys, strict=True)]
         self.settings.moving(params[0])  # raises where a part is not there
+        params = told(params)
         return jax.tree.map(lambda *own: jnp.stack(own), *params) if self.several else params[0]
 
     def _everywhere(self, tree: Any) -> Any:
@@ -244,7 +245,7 @@ class _Run:
     def evaluate(self, i: int) -> None:
         """Compare in the validation molecules; networks whose training is over stay as they are."""
         seconds, over = told(time.monotonic() - self.started), self.course.over(self.settings)
-        count = sum(len(own) for names, _ in self.pending for own in names)
+        count = sum(len(names[0]) for names, _ in self.pending)
         common = {"learning_rate": float(jnp.asarray(self.rate(i // self.settings.accumulation)))}
         common |= {"seconds": seconds, "progress": i / self.steps}
         common |= {"molecules_per_second": count / max(seconds - self.course.seconds, 1e-9)}
@@ -289,6 +290,8 @@ def _kept(walk: Walk, best: Any, course: Course) -> tuple[dict[str, Any], dict[s
 
 def _restored(walk: Walk, best: Any, arrays: dict[str, Any], entries: dict[str, Any]) -> tuple[Walk, Any, Course]:
     """The inverse of `_kept`; walk and best give the structure."""
+    if "records" not in entries:
+        raise InputError("the states of this training are of an older version of vpotjax; delete the run folder.")
     leaves, structure = jax.tree.flatten((walk, best))
     kept = [jnp.asarray(arrays[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
     walk, best = jax.tree.unflatten(structure, kept)

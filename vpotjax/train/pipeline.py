@@ -22,13 +22,13 @@ from vpotjax.io.method import fingerprints, method_differences
 from vpotjax.io.model import load_model, save_model
 from vpotjax.io.run import CHECKPOINT, FEATURES, STATES, TOML_FILE, started_run, write_config, write_metrics
 from vpotjax.io.sample import SPLITS, Sample
-from vpotjax.io.settings import json_ready
+from vpotjax.io.settings import json_ready, settings_json
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.matrix_model import MatrixModel, MatrixSettings
 from vpotjax.train.config import CORRECTION, Training
-from vpotjax.train.devices import leads, told
+from vpotjax.train.devices import leads, require_same, told
 from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
-from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
+from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, trains_together, whitened
 from vpotjax.train.log import TrainingLog
 from vpotjax.train.page import write_report
 from vpotjax.train.report import VALIDATION_ERRORS, error_rows, idle_text, parity_plots, spread_text
@@ -101,6 +101,7 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     else:
         settings = training.settings_from(before.settings)
     training.loss(1.0)  # raises where there is nothing to minimise
+    asked, training = training, dataclasses.replace(training, together=trains_together(training.together))
     described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
     content = {"training": described, "data": json_ready(dict(dataset.attributes)) | _methods(dataset)}
     content["samples"] = samples_digest(parts)
@@ -109,30 +110,33 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
             features, states = Path(stack.enter_context(TemporaryDirectory(prefix=FEATURES, dir=run))), None
             own: Reporter = _Silent()
             if run is not None:
-                (run / TOML_FILE).write_text(toml_text(training), encoding="utf-8")
+                (run / TOML_FILE).write_text(toml_text(asked), encoding="utf-8")
                 own, states = _Logged(reporter, stack.enter_context(TrainingLog(run, training.wandb))), run / STATES
             folders = Folders(features, states)
             trained = trained_model(parts, training, settings, (small, large), own, folders, before)
         rows = error_rows(trained.evaluations)
         if run is None:
+            told(None)  # the other process has written all
             return Outcome(trained.model, rows, [])
         write_metrics(run, "test_errors.csv", rows)
         write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
         plots, text = parity_plots(run, trained.evaluations), toml_text(training, comments=False)
         write_report(run, trained.history, rows, trained.evaluations["trained"], parts["test"], plots, text)
         save_model(run, trained.model, content["data"])  # last: with it the training is finished
+    told(None)
     return Outcome(trained.model, rows, sorted(run.iterdir()))
 
 
 @contextlib.contextmanager
 def _leading_run(folder: str | Path, settings: MatrixSettings, content: Mapping[str, Any]) -> Iterator[Path | None]:
     """The run folder in the process that writes, None in others, which share its errors."""
+    require_same("data and settings", json.dumps([content, settings_json(settings)], sort_keys=True))
     with contextlib.ExitStack() as stack:
         run, error = None, None
         if leads():
             try:
                 run = stack.enter_context(started_run(folder, settings, content))
-            except InputError as own:
+            except (InputError, OSError) as own:
                 error = str(own)
         error = told(error)
         if error is not None:
@@ -221,6 +225,7 @@ def trained_model(
     matrices = (lambda b: b.reference.values[training.target]) if training.on_matrices else aligned_matrices
     if before is None:
         start = _kept_start(folders.states, lambda: linear_fit(train, validation, settings, whitening, matrices))
+        start = told(start)  # of several processes, which may differ by rounding
         residual, scale = float(start.scale), CORRECTION if training.scale is None else training.scale
         if training.scale is not None or not training.on_matrices:
             start = dataclasses.replace(start, scale=np.asarray(scale))
@@ -229,7 +234,6 @@ def trained_model(
         start = dataclasses.replace(before.model, params=None)
         residual = float(start.scale)
         evaluations["before"] = evaluated(before, buckets["test"], names)
-    start = told(start)  # of several processes, which may differ by rounding
     if not training.on_matrices:  # those have done their part
         train, validation = ([b.with_labels(labels.names) for b in own] for own in (train, validation))
     train, validation = prepared(train, start, folders.features), prepared(validation, start, folders.features)
@@ -294,7 +298,8 @@ def labels_for(training: Training, settings: MatrixSettings, small: str, large: 
     known = list(first.labels.get(target, ()))
     levels = ["mo_energies"] if "mo_energies" in known or not training.observables else []
     names = dict.fromkeys([*levels, *training.observables, *comparable(known)])
-    return Labels(target, counted, tuple(names), matrices, bool(training.alignment))
+    made = training.loss(1.0).needs if training.on_matrices else frozenset()
+    return Labels(target, counted, tuple(names), matrices, made)
 
 
 def split_buckets(

@@ -128,14 +128,14 @@ class Labels:
         observables: names of the table that must be there.
         matrices: basis of F and S, that of the model; they are the target, or give orbitals to start from. None: not
             used.
-        orbitals: whether references hold orbitals and levels of F.
+        made: what references hold of F, see `Loss.needs`.
     """
 
     large: str
     small: str
     observables: tuple[str, ...] = ("mo_energies", "dipole", "polarizability")
     matrices: str | None = None
-    orbitals: bool = False
+    made: frozenset[str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -163,10 +163,10 @@ class Labels:
         matrices: dict[str, Array] = {}
         if self.matrices:
             matrices["fock"] = joined(_focks(samples, geometry, self.matrices), folder)
-            if settings.target == "density" or self.orbitals:
+            if self.made & {"orbitals", "levels"}:
                 arrays = matrices["fock"], space.overlap, space.basis.ao_mask
                 matrices["levels"], matrices["orbitals"] = in_chunks(_orbitals, arrays, folder=folder)
-            if settings.target == "density":
+            if settings.target == "density" or "density" in self.made:
                 arrays = matrices["fock"], space.overlap, space.nelec, space.basis.ao_mask
                 matrices["density"] = in_chunks(_densities, arrays, folder=folder)
         large = _reference(samples, self.large, self, settings, nao)
