@@ -3,12 +3,13 @@
     python -m benchmarks.scf_guess labels            F in def2-SVP of QM7 molecules: 240 + 45 + 30, on two processes
     python -m benchmarks.scf_guess train NAME ...    models of F, see ROWS
     python -m benchmarks.scf_guess choose NAME ...   SCF of 8 validation molecules, by which one of them is chosen
-    python -m benchmarks.scf_guess scf NAME          SCF of 30 QM7 test molecules, 30 QM9 molecules and chains
+    python -m benchmarks.scf_guess scf NAME [SET]    SCF of 30 QM7 test molecules, 30 QM9 molecules and chains
     python -m benchmarks.scf_guess report            the table of what is there
+    python -m benchmarks.scf_guess noise             Fock matrices built from converged F with random errors
 
-B3LYP/def2-SVP with density fitting. Labels are made with PySCF's grid level 1; the SCF that is timed has all of PySCF's
-defaults (grid level 3, 1e-9 hartree), on one thread, the guesses by turns. Counted are all Fock matrices that are
-built, that of the guess and the one after convergence among them. The time of our guess is that of a compiled program.
+B3LYP/def2-SVP with density fitting and PySCF's grid level 1, labels and SCF; its other defaults (1e-9 hartree), one
+thread, the guesses by turns. Counted are all Fock matrices that are built, that of the guess and the one after
+convergence among them. The time of our guess is that of a compiled program.
 What is finished is kept in runs/scf_guess; the same command goes on.
 """
 
@@ -36,11 +37,14 @@ BASIS, TRAIN, TEST = "def2-svp", 240, 30
 FOLDER, OWN = Path(__file__).parents[1] / "runs" / "scf_guess", LABELS / "qm7-def2-svp"
 GUESSES = ("minao", "sap", "vsap")
 CHOSEN_BY, LONGEST = 8, 60  # atoms of chains
+SIZES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 ON_F = [f"orbital_basis={BASIS}", "elements=1", "members=1"]
 ROWS = {
     "linear": [*ON_F, "network.name=Linear"],
     "gated": ON_F,
     "matrix-power": [*ON_F, "network.name=MatrixPower"],
+    "density": [*ON_F[1:], "elements=0.1", "density=3e3", f"start={FOLDER / 'gated'}"],
+    "density-alone": [*ON_F[:1], "members=1", "density=3e3"],
 }
 
 
@@ -82,9 +86,14 @@ def choose(*names: str) -> None:
         print(f"{name}: {built}, {sum(built['vpotjax']) / sum(built['minao']) - 1:+.0%}, E - E_end {first:.1e} hartree")
 
 
-def scf(name: str) -> None:
-    """Of all test molecules."""
-    finished(name, molecules(), FOLDER / f"scf-{name}.jsonl", ("vpotjax", *GUESSES))
+def scf(name: str, *titles: str) -> None:
+    """Of all test molecules, or of these sets."""
+    finished(
+        name,
+        [row for row in molecules() if not titles or row[0] in titles],
+        FOLDER / f"scf-{name}.jsonl",
+        ("vpotjax", *GUESSES),
+    )
 
 
 def finished(
@@ -92,7 +101,6 @@ def finished(
 ) -> list[dict[str, Any]]:
     """Fock matrices, energies and seconds of every molecule and guess, a line of JSON each."""
     import jax
-    from pyscf import gto
 
     from vpotjax.interop.pyscf import initial_guess
     from vpotjax.io.model import load_model
@@ -103,8 +111,7 @@ def finished(
     for title, own, molecule in wanted:
         if own in done:
             continue
-        atoms = list(zip(molecule.symbols, molecule.positions.tolist(), strict=True))
-        mol = gto.M(atom=atoms, basis=BASIS, unit="Bohr", verbose=0)
+        mol = mole(molecule)
         initial_guess(model, mol)  # compiles
         row: dict[str, Any] = {"set": title, "name": own, "natm": molecule.natm}
         for guess in guesses:
@@ -122,12 +129,27 @@ def molecules() -> list[tuple[str, str, Molecule]]:
     return [*test, *(row for row in others if row[2].natm <= LONGEST)]
 
 
-def converged(mol: Any, guess: Any) -> dict[str, Any]:
-    """One SCF: Fock matrices built, energy, seconds with those of the guess, and the error of the energy at first."""
+def mole(molecule: Molecule) -> Any:
+    """As a user of PySCF makes it."""
+    from pyscf import gto
+
+    atoms = list(zip(molecule.symbols, molecule.positions.tolist(), strict=True))
+    return gto.M(atom=atoms, basis=BASIS, unit="Bohr", verbose=0)
+
+
+def mean_field(mol: Any) -> Any:
+    """On one thread."""
     from pyscf import dft, lib
 
     lib.num_threads(1)
     mf: Any = dft.RKS(mol, xc="b3lyp").density_fit()
+    mf.grids.level = 1
+    return mf
+
+
+def converged(mol: Any, guess: Any) -> dict[str, Any]:
+    """One SCF: Fock matrices built, energy, seconds with those of the guess, and the error of the energy at first."""
+    mf = mean_field(mol)
     build, energies = mf.get_veff, []
 
     def counted(*arguments: Any, **others: Any) -> Any:
@@ -151,6 +173,25 @@ def converged(mol: Any, guess: Any) -> dict[str, Any]:
         "seconds": seconds,
         "guess": guessed,
     }
+
+
+def noise() -> None:
+    """How exact F has to be: of three validation molecules, errors of the elements in the Löwdin basis, hartree."""
+    held = [s.molecule for s in chosen() if s.split == "validation"][:3]
+    for size in SIZES:
+        rows = []
+        for i, molecule in enumerate(held):
+            mol = mole(molecule)
+            mf: Any = mean_field(mol)
+            mf.kernel()
+            values, vectors = np.linalg.eigh(mf.get_ovlp())
+            root = (vectors * np.sqrt(values)) @ vectors.T
+            errors = np.random.default_rng(i).standard_normal(root.shape) * size
+            levels = mf.eig(mf.get_fock() + root @ (errors + errors.T) @ root / np.sqrt(2), mf.get_ovlp())
+            density = mf.make_rdm1(levels[1], mf.mo_occ)
+            rows.append(converged(mol, lambda _, own=density: own))
+        built, first = [row["built"] for row in rows], statistics.median(row["first"] for row in rows)
+        print(f"{size:.0e} hartree: {built} Fock matrices, E - E_end {first:.1e} hartree", flush=True)
 
 
 def report() -> None:
@@ -181,4 +222,4 @@ def _cells(rows: list[dict[str, Any]], guess: str) -> str:
 if __name__ == "__main__":
     os.environ.update(SINGLE_THREAD)
     what, *rest = sys.argv[1:] or ["report"]
-    {"labels": labels, "train": train, "choose": choose, "scf": scf, "report": report}[what](*rest)
+    {"labels": labels, "train": train, "choose": choose, "scf": scf, "report": report, "noise": noise}[what](*rest)

@@ -26,7 +26,7 @@ from benchmarks.labels import SHARED, labelled
 from benchmarks.runs import SINGLE_THREAD
 
 FOLDER = Path(__file__).parents[1] / "runs" / "water_alpha"
-SIZES, RATES = (10, 30, 100, 300, 500), ("5e-4", "2e-3", "8e-3")
+SIZES, RATES = (10, 30, 100, 300, 500), ("5e-4", "2e-3", "8e-3", "3.2e-2")
 TEST, BASIS = 500, "def2-svp"
 MODEL = [f"orbital_basis={BASIS}", "members=1", "buckets=1"]
 PRETRAINED = "pretrained"

@@ -57,7 +57,8 @@ def test_ions_and_what_the_model_cannot(model):
 
 def test_starting_densities(model):
     """In the model's basis the predicted one; in another one its projection, with as many electrons."""
-    water = vp.Molecule.from_ase(ase_molecule("H2O"))
+    water, methane = (vp.Molecule.from_ase(ase_molecule(name)) for name in ("H2O", "CH4"))
+    initial_guess(model, to_pyscf(methane, model.settings.orbital_basis))  # whose program serves water, too
     own = to_pyscf(water, model.settings.orbital_basis)
     density = initial_guess(model, own)
     overlap = own.intor("int1e_ovlp")
