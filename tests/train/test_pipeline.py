@@ -85,7 +85,7 @@ def test_one_molecule_in_every_split_trains_loads_and_evaluates(tmp_path):
 def test_a_training_whose_gradients_are_lost_ends_with_one_line_and_code_2(tmp_path, capsys, monkeypatch):
     """Advice and the molecule's name in the line; no folder is left."""
     write_dataset(tmp_path / "data.h5", complete())
-    monkeypatch.setattr(sys.modules["vpotjax.train.fit"], "descend", _lost)
+    monkeypatch.setattr(sys.modules["vpotjax.train.fit"], "descend_all", _lost)
     arguments = ["train", "--data", str(tmp_path / "data.h5"), "--run", str(tmp_path / "runs" / "new")]
     arguments += ["--set", "basis=sto-3g", "power_order=1", "members=1", "orbital_basis=sto-3g", "buckets=1"]
     assert main(arguments) == 2
