@@ -96,7 +96,7 @@ def test_a_training_whose_gradients_are_lost_ends_with_one_line_and_code_2(tmp_p
     assert [file.name for file in tmp_path.iterdir()] == ["data.h5"]
 
 
-def _lost(model, train, *_):
+def _lost(models, train, *_, **__):
     from vpotjax.train.loop import metrics_row
     from vpotjax.train.steps import Counts
 
