@@ -107,7 +107,8 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     content["samples"] = samples_digest(parts)
     with _leading_run(folder, settings, content) as run:
         with contextlib.ExitStack() as stack:
-            features, states = Path(stack.enter_context(TemporaryDirectory(prefix=FEATURES, dir=run))), None
+            prefix = f"vpotjax-{FEATURES}" if run is None else FEATURES
+            features, states = Path(stack.enter_context(TemporaryDirectory(prefix=prefix, dir=run))), None
             own: Reporter = _Silent()
             if run is not None:
                 (run / TOML_FILE).write_text(toml_text(asked), encoding="utf-8")
@@ -116,14 +117,12 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
             trained = trained_model(parts, training, settings, (small, large), own, folders, before)
         rows = error_rows(trained.evaluations)
         if run is None:
-            told(None)  # the other process has written all
             return Outcome(trained.model, rows, [])
         write_metrics(run, "test_errors.csv", rows)
         write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
         plots, text = parity_plots(run, trained.evaluations), toml_text(training, comments=False)
         write_report(run, trained.history, rows, trained.evaluations["trained"], parts["test"], plots, text)
         save_model(run, trained.model, content["data"])  # last: with it the training is finished
-    told(None)
     return Outcome(trained.model, rows, sorted(run.iterdir()))
 
 
@@ -142,6 +141,7 @@ def _leading_run(folder: str | Path, settings: MatrixSettings, content: Mapping[
         if error is not None:
             raise InputError(error)
         yield run
+    told(None)  # until the first process has written all
 
 
 class _Silent:
