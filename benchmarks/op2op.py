@@ -81,8 +81,9 @@ def run(name: str, network: str, target: str, steps: int) -> dict[str, Any]:
 
     from vpotjax.train.arrays import in_chunks, over_molecules
     from vpotjax.train.fit import fit, linear_fit, prepared, whitened
-    from vpotjax.train.pipeline import labels_for, split_buckets
+    from vpotjax.train.matrix_training import labels_for
     from vpotjax.train.samples import with_model
+    from vpotjax.train.stages import split_buckets
 
     jax.config.update("jax_enable_x64", True)
     start, basis, chosen = time.perf_counter(), BASIS[name], training(network, target, steps)
@@ -103,7 +104,7 @@ def run(name: str, network: str, target: str, steps: int) -> dict[str, Any]:
     train, validation = prepared(train, closed), prepared(validation, closed)
     model = fit(closed, settings, train, validation, chosen.loss(float(closed.scale)), chosen.descent, report=_report)
     ensemble = model.model
-    predict = jax.jit(lambda content: over_molecules(lambda one: jnp.mean(ensemble.matrices(one), axis=0), content))
+    predict = jax.jit(lambda content: over_molecules(lambda one: jnp.mean(ensemble.outputs(one), axis=0), content))
     predicted = in_chunks(predict, with_model(test, ensemble.model).content)
     row: dict[str, Any] = {"set": name, "network": network, "target": target, "train": SPLIT[name][0]}
     row |= {"parameters": int(sum(np.size(x) for x in jax.tree.leaves(ensemble.model.params)))}

@@ -28,8 +28,10 @@ def once() -> None:
     from vpotjax.io.dataset import embedded_dataset_path, read_dataset
     from vpotjax.nn import Gated
     from vpotjax.train.config import Training
-    from vpotjax.train.fit import MatrixTraining, aligned_matrices, linear_fit, prepared, whitened
-    from vpotjax.train.pipeline import labels_for, split_buckets
+    from vpotjax.train.fit import aligned_matrices, linear_fit, prepared, whitened
+    from vpotjax.train.matrix_training import labels_for
+    from vpotjax.train.stages import split_buckets
+    from vpotjax.train.trainable import MatrixTraining
 
     jax.config.update("jax_enable_x64", True)
     dataset = read_dataset(embedded_dataset_path())

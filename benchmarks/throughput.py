@@ -50,7 +50,8 @@ def ready() -> Ready:
     from benchmarks.qm7_data import LARGE, SMALL, qm7_dataset
     from vpotjax.train.config import Training
     from vpotjax.train.fit import aligned_matrices, linear_fit, prepared, whitened
-    from vpotjax.train.pipeline import labels_for, split_buckets
+    from vpotjax.train.matrix_training import labels_for
+    from vpotjax.train.stages import split_buckets
 
     jax.config.update("jax_enable_x64", True)
     dataset = qm7_dataset()
@@ -109,9 +110,9 @@ def outside(own: Ready) -> None:
 
     from vpotjax.io.checkpoint import Checkpoints
     from vpotjax.train.descent import Descent
-    from vpotjax.train.fit import MatrixTraining
     from vpotjax.train.loop import descend
     from vpotjax.train.steps import advance_program, check_program
+    from vpotjax.train.trainable import MatrixTraining
 
     descent = Descent(STEPS, batch_size=BATCH, learning_rate=1e-5, evaluations=REPORTS)
     model, inside = MatrixTraining(own.settings, float(own.start.scale)), [0.0]
@@ -158,8 +159,8 @@ def parts() -> None:
     from vpotjax.operators.inputs import operator_matrices
     from vpotjax.train.arrays import over_molecules
     from vpotjax.train.descent import Descent
-    from vpotjax.train.fit import MatrixTraining
     from vpotjax.train.steps import Walk, advance_program, check_program
+    from vpotjax.train.trainable import MatrixTraining
 
     own, total = ready(), {}
     settings, scale = own.settings, jnp.asarray(own.start.scale)
@@ -232,8 +233,8 @@ def peer() -> None:
     from benchmarks.qm7_data import qm7_dataset
     from vpotjax.train.arrays import over_molecules
     from vpotjax.train.descent import Descent
-    from vpotjax.train.fit import MatrixTraining
     from vpotjax.train.steps import Walk, advance_program
+    from vpotjax.train.trainable import MatrixTraining
 
     own = ready()
     bucket = max(own.train, key=len)

@@ -53,8 +53,9 @@ def this_step(orbital_basis: str, raw: Sequence[Any]) -> float:
     from vpotjax.molecule import Molecule
     from vpotjax.train.config import Training
     from vpotjax.train.descent import Descent
-    from vpotjax.train.pipeline import labels_for, split_buckets
+    from vpotjax.train.matrix_training import labels_for
     from vpotjax.train.samples import with_model
+    from vpotjax.train.stages import split_buckets
 
     fit: Any = importlib.import_module("vpotjax.train.fit")
     samples = [Sample(name, "train", Molecule(z, r), labels) for name, z, r, labels in raw[: BATCH + 2]]

@@ -94,7 +94,8 @@ def random_model(settings, members=2):
     Sizes are those of the features of a molecule.
     """
     rng, species = np.random.default_rng(0), len(settings.species)
-    molecule = settings.batch([Molecule([settings.species[-1], 1], np.array([[0, 0, 0], [0, 0, 1.5]]), charge=1)])[0]
+    numbers, charge = ([1, 1], 0) if isinstance(settings, PropertySettings) else ([settings.species[-1], 1], 1)
+    molecule = settings.batch([Molecule(numbers, np.array([[0, 0, 0], [0, 0, 1.5]]), charge=charge)])[0]
     wanted, operators = [irrep for irrep, _ in settings.outputs], bool(getattr(settings.network, "operators", False))
     make = functools.partial(settings.representation.features, wanted=wanted, operators=operators)
     features = jax.eval_shape(make, molecule)
@@ -118,7 +119,8 @@ def random_model(settings, members=2):
         params = [random_arrays(shapes, rng) for _ in range(members)]
     linear, scale = LinearMap(weights), np.asarray(0.1)
     if isinstance(settings, PropertySettings):
-        return PropertyModel(settings, whitening, linear, rng.standard_normal(species), scale, params[0])
+        per_atom = rng.standard_normal(species)
+        return Ensemble.of([PropertyModel(settings, whitening, linear, per_atom, scale, p) for p in params])
     return Ensemble.of([MatrixModel(settings, whitening, linear, scale, p) for p in params])
 
 

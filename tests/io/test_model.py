@@ -18,7 +18,7 @@ from tests.molecules import central_difference
 from vpotjax.io import checkpoint
 from vpotjax.io import model as saved_model
 from vpotjax.io.checkpoint import read_checkpoint, write_checkpoint
-from vpotjax.io.model import load_model, load_property_model, save_model
+from vpotjax.io.model import load_model, save_model
 from vpotjax.models import Ensemble, MatrixModel, PropertySettings
 from vpotjax.nn import Linear, MatrixPower
 
@@ -37,20 +37,20 @@ FAST = {
     "property": dataclasses.replace(PROPERTY, representation=HELIUM, target="energy"),
 }
 MOLECULES = [vp.Molecule([2, 1], np.array([[0, 0, 0], [0.3, 0.4, z]]), charge=1) for z in (1.4, 1.6)]
+HYDROGEN = [vp.Molecule([1, 1], m.positions) for m in MOLECULES]  # models of properties see no charge
 OBSERVABLES = ("mo_energies", "dipole")
 
 model_of = functools.cache(random_model)
 
 
-def load(folder, settings, network=None):
-    return (load_property_model if isinstance(settings, PropertySettings) else load_model)(folder, network)
+def molecules_for(settings):
+    return HYDROGEN if isinstance(settings, PropertySettings) else MOLECULES
 
 
 def output(model, molecule):
     """What a model is for, as a tree of arrays."""
-    if not isinstance(model, Ensemble):
-        return model(molecule)
-    return model.prediction(model.model.prepared(model.settings.geometry(molecule)), OBSERVABLES)
+    names = (model.settings.target,) if isinstance(model.settings, PropertySettings) else OBSERVABLES
+    return model.prediction(model.model.prepared(model.settings.geometry(molecule)), names)
 
 
 def same(loaded, fresh):
@@ -65,7 +65,7 @@ def same(loaded, fresh):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_models_come_back(tmp_path, name):
     fresh = model_of(SETTINGS[name])
-    same(load(saved(tmp_path, fresh), fresh.settings), fresh)
+    same(load_model(saved(tmp_path, fresh)), fresh)
 
 
 def test_one_model_of_matrices_comes_back_as_an_ensemble(tmp_path):
@@ -76,16 +76,19 @@ def test_one_model_of_matrices_comes_back_as_an_ensemble(tmp_path):
 
 
 def test_a_property_model_without_correction_comes_back(tmp_path):
-    """As where the network did not help."""
-    fresh = dataclasses.replace(model_of(PROPERTY), whitening=None, params=None)
-    same(load_property_model(saved(tmp_path, fresh)), fresh)
+    """As where the network did not help; or where it is linear, and knows its range."""
+    own = model_of(PROPERTY).model
+    for i, whitening in enumerate((None, own.whitening)):
+        fresh = Ensemble.of([dataclasses.replace(own, whitening=whitening, params=None)])
+        (tmp_path / str(i)).mkdir()
+        same(load_model(saved(tmp_path / str(i), fresh)), fresh)
 
 
 @pytest.mark.parametrize("name", FAST)
 def test_every_use_of_a_loaded_model_is_a_call_of_the_fresh_one(tmp_path, name):
     fresh = model_of(FAST[name])
-    model = load(saved(tmp_path, fresh), fresh.settings)
-    batch = model.settings.batch(MOLECULES)
+    model = load_model(saved(tmp_path, fresh))
+    batch = model.settings.batch(molecules_for(model.settings))
     expected = jax.jit(output)(fresh, batch[0])
 
     def close(result, each):
@@ -107,8 +110,8 @@ def test_tracers_pass_through_fresh_and_loaded_models(tmp_path, name):
     settings = SETTINGS[name]
     settings = dataclasses.replace(settings, representation=HELIUM, target="energy" if name == "property" else "fock")
     fresh = model_of(settings)
-    model = load(saved(tmp_path, fresh), settings)
-    batch = settings.batch(MOLECULES)
+    model = load_model(saved(tmp_path, fresh))
+    batch = settings.batch(molecules_for(settings))
     shapes = [x.shape for x in jax.tree.leaves(jax.eval_shape(output, model, batch[0]))]
     pair = jax.tree.map(lambda x: np.stack([x] * 2), model)
     uses = [(jax.vmap(lambda one: output(one, batch[0])), pair)]
@@ -123,16 +126,16 @@ def test_tracers_pass_through_fresh_and_loaded_models(tmp_path, name):
 @pytest.mark.parametrize("name", FAST)
 def test_gradients_in_the_parameters_of_a_loaded_model(tmp_path, name):
     """Against a finite difference along the gradient."""
-    model = load(saved(tmp_path, model_of(FAST[name])), FAST[name])
-    molecule = model.settings.batch(MOLECULES)[0]
-    params = model.model.params if name == "gated" else model.params
+    model = load_model(saved(tmp_path, model_of(FAST[name])))
+    molecule = model.settings.batch(molecules_for(model.settings))[0]
+    params = model.model.params
 
     @jax.jit
     @jax.value_and_grad
     def loss(params):
-        if name == "property":
-            return dataclasses.replace(model, params=params)(molecule) ** 2
         changed = dataclasses.replace(model, model=dataclasses.replace(model.model, params=params))
+        if name == "property":
+            return changed(molecule) ** 2
         return jnp.sum(changed(molecule).mo_energies ** 2)
 
     _, gradient = loss(params)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.io.samples import DATA, GATED, PROPERTY, random_model, refused, saved
-from vpotjax.io.model import load_model, load_property_model, settings_from_json, settings_json
+from vpotjax.io.model import load_model, settings_from_json, settings_json
 from vpotjax.io.run import write_config
 from vpotjax.nn import Gated, Linear, MatrixPower
 from vpotjax.operators.features import SCALAR
@@ -121,7 +121,7 @@ def test_models_with_a_network_of_a_user_come_back(run):
 def test_a_property_with_a_network_of_a_user_comes_back(tmp_path):
     settings = dataclasses.replace(PROPERTY, target="energy", network=Plain())
     fresh = random_model(settings)
-    jax.tree.map(np.testing.assert_array_equal, load_property_model(saved(tmp_path, fresh), settings.network), fresh)
+    jax.tree.map(np.testing.assert_array_equal, load_model(saved(tmp_path, fresh), settings.network), fresh)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import vpotjax as vp
 from tests.io.samples import DATA, GATED, PROPERTY, random_model, refused, saved
 from vpotjax.io.checkpoint import read_checkpoint, write_checkpoint
-from vpotjax.io.model import load_model, load_property_model, save_model
+from vpotjax.io.model import load_model, save_model
 from vpotjax.io.run import new_run_folder, started_run, training_data, write_config, write_metrics
 
 
@@ -79,8 +79,8 @@ def test_another_network_of_the_package_is_refused(run, tmp_path):
         ("version", 99, "version 99 .*train again, or install the version of it"),
         ("version", None, "version None"),
         ("format", "other", "is other version 5"),
-        ("kind", "property", "load_property_model"),
-        ("kind", None, "kind None"),
+        ("kind", "property", "model has entries"),
+        ("kind", None, "kind 'None'"),
         ("model", ["sto-3g"], "model is \\['sto-3g'\\], expected an object"),
         ("model", None, "model is None, expected an object"),
         ("model", {"target": "fock"}, "model has entries .*'network'.* that do not fit"),
@@ -137,9 +137,7 @@ def test_a_property_model_is_held_to_its_configuration_too(tmp_path):
     saved(tmp_path / "run", random_model(PROPERTY))
     change = with_entry("representation.power_kinds", ["raw"])
     with refused("power_kinds is \\['raw'\\] in config.json and \\['metric'\\] in it"):
-        load_property_model(edited(tmp_path / "run", tmp_path / "edited", change))
-    with refused("holds a model of kind 'property'; load it with vpotjax.io.model.load_property_model"):
-        load_model(tmp_path / "run")
+        load_model(edited(tmp_path / "run", tmp_path / "edited", change))
 
 
 def test_a_run_that_did_not_finish_is_refused(tmp_path):

@@ -55,7 +55,7 @@ def models(count=3):
 @functools.partial(jax.jit, static_argnums=2)
 def predicted(ensemble, own, names=NAMES):
     prepared = ensemble.model.prepared(own)
-    return ensemble.matrices(prepared), ensemble.prediction(prepared, names), prepared.space
+    return ensemble.outputs(prepared), ensemble.prediction(prepared, names), prepared.space
 
 
 @jax.jit

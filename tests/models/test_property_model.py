@@ -11,7 +11,7 @@ import pytest
 import vpotjax as vp
 from tests.molecules import g2, random_rotation
 from vpotjax.batching import map_arrays
-from vpotjax.io.model import load_model, load_property_model, save_model
+from vpotjax.io.model import load_model, save_model
 from vpotjax.io.run import new_run_folder, write_config
 from vpotjax.models.property_model import PROPERTIES, PropertySettings, composition, from_irreps, to_irreps
 from vpotjax.nn.gated import Gated
@@ -178,7 +178,7 @@ def saved_and_loaded(model, path):
     folder = new_run_folder(path)
     write_config(folder, model.settings, {})
     save_model(folder, jax.tree.map(np.asarray, model))
-    loaded = load_property_model(folder)
+    loaded = load_model(folder).member(0)
     assert loaded.settings == model.settings
     return loaded
 
@@ -218,8 +218,6 @@ def test_padding_precision_and_files_of_a_model_with_a_network(tmp_path):
     for name, one in (("network", model), ("linear", fitted("polarizability"))):
         loaded = saved_and_loaded(one, tmp_path / name)
         np.testing.assert_array_equal(loaded.predict(molecules), one.predict(molecules))
-    with pytest.raises(vp.InputError, match="holds a model of kind 'property'; load it with"):
-        load_model(tmp_path / "network")
 
 
 def test_features_are_extensive(monkeypatch):

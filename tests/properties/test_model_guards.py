@@ -49,16 +49,20 @@ def test_foreign_elements_and_open_shells_are_nan_in_what_is_traced():
 def test_foreign_elements_and_open_shells_are_refused_where_they_are_known(settings):
     with pytest.raises(vp.InputError, match="elements"):
         settings.batch([g2("CH4")])
-    if settings is SETTINGS:
-        with pytest.raises(vp.InputError, match="closed shells"):
-            settings.batch([vp.Molecule(np.array([1, 1]), np.array([[0, 0, 0], [0, 0, 2.3]]), spin=2)])
+    with pytest.raises(vp.InputError, match="closed shells"):
+        settings.batch([vp.Molecule(np.array([1, 1]), np.array([[0, 0, 0], [0, 0, 2.3]]), spin=2)])
+    if settings is PROPERTY:
+        with pytest.raises(vp.InputError, match="charge 1 and spin 0, which a model of a property does not see"):
+            settings.batch([HEH])
 
 
-def test_property_features_of_foreign_elements_are_nan():
-    batch = jax.tree.map(jnp.asarray, PROPERTY.batch([HEH])[0])
-    run = jax.jit(lambda one: PROPERTY.features(one).values)
+@pytest.mark.parametrize("change", [{"numbers": np.array([6, 1])}, {"charge": 1}, {"spin": 2}])
+def test_properties_of_foreign_elements_charges_and_open_shells_are_nan(change):
+    molecule = vp.Molecule(np.array([2, 2]), HEH.positions)
+    batch = jax.tree.map(jnp.asarray, PROPERTY.batch([molecule])[0])
+    run = jax.jit(lambda one: PROPERTY.geometry(one).features.values)
     assert all(finite(run(batch)))
-    assert not any(finite(run(dataclasses.replace(batch, numbers=batch.numbers.at[0].set(6)))))
+    assert not any(finite(run(dataclasses.replace(batch, **change))))
 
 
 def test_screened_potential_of_effective_cores_is_refused_by_models():

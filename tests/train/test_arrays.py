@@ -7,7 +7,9 @@ import numpy as np
 
 from tests.train.test_pipeline import TINY, Silent, dataset_of
 from vpotjax.train.arrays import BatchBuffer, Rows, chunks, in_chunks, joined, selected
-from vpotjax.train.pipeline import SPLITS, Folders, trained_model
+from vpotjax.train.matrix_training import trained_matrix
+from vpotjax.train.pipeline import SPLITS
+from vpotjax.train.stages import Folders
 
 
 def parts():
@@ -50,7 +52,7 @@ def test_a_training_from_files_is_that_from_memory(tmp_path):
     training = dataclasses.replace(TINY, weights={"dipole": 1.0})
     losses = []
     for folder in (None, tmp_path):
-        trained = trained_model(split, training, settings, ("sto-3g", "def2-tzvp"), Silent(), Folders(folder))
+        trained = trained_matrix(split, training, settings, ("sto-3g", "def2-tzvp"), Silent(), Folders(folder))
         losses.append([row["validation_loss"] for row in trained.history])
     assert list(tmp_path.iterdir())
     assert losses[0] == losses[1]

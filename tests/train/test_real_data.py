@@ -8,7 +8,7 @@ import pytest
 from vpotjax.nn import Gated
 from vpotjax.train.config import Training
 from vpotjax.train.descent import Descent
-from vpotjax.train.pipeline import trained_model
+from vpotjax.train.matrix_training import trained_matrix
 
 data = pytest.importorskip("benchmarks.qm7_data")
 pytestmark = pytest.mark.skipif(not (data.SHARED / "b3lyp_qm7_train.npz").exists(), reason="no shared data")
@@ -48,7 +48,7 @@ def test_sixty_four_molecules_with_the_smallest_gaps_and_acetylene():
     )
     elements = tuple(sorted({int(z) for s in parts["train"] for z in s.molecule.numbers}))
     settings = training.settings(elements, data.SMALL)
-    trained = trained_model(parts, training, settings, (data.SMALL, data.LARGE), Silent())
+    trained = trained_matrix(parts, training, settings, (data.SMALL, data.LARGE), Silent())
     losses = [row["validation_loss"] for row in trained.history]
     assert np.isfinite(losses).all()
     assert min(losses) < 0.7 * losses[0]

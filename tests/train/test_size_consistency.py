@@ -10,7 +10,7 @@ from vpotjax.models import Ensemble, MatrixModel
 from vpotjax.nn import Linear
 from vpotjax.train.config import Training
 from vpotjax.train.fit import aligned_matrices, linear_fit, whitened
-from vpotjax.train.pipeline import labels_for
+from vpotjax.train.matrix_training import labels_for
 from vpotjax.train.predict import predictions
 from vpotjax.train.samples import Bucket, prepared_buckets, with_model
 from vpotjax.units import ANGSTROM_TO_BOHR

@@ -15,7 +15,8 @@ from vpotjax.nn import Gated
 from vpotjax.train.config import WEIGHTS, Training, read_config
 from vpotjax.train.descent import Descent
 from vpotjax.train.fit import aligned_matrices
-from vpotjax.train.pipeline import basis_of_matrices, labels_for, train_run
+from vpotjax.train.matrix_training import basis_of_matrices, labels_for
+from vpotjax.train.pipeline import train_run
 
 
 def names(loss):

@@ -20,7 +20,9 @@ PRINTED = 20  # predictions that are printed where they are not written to a fil
 
 @dataclass(frozen=True)
 class Predict:
-    """Levels, gap, dipole, polarizability, charges and bond orders of closed-shell molecules, any number of them."""
+    """Levels, gap, dipole, polarizability, charges and bond orders of closed-shell molecules, or the one property that
+    a model was trained for, of any number of them.
+    """
 
     file: tyro.conf.Positional[Path]
     """xyz, extxyz, mol, sdf, pdb, gen, traj, db or json, or a folder of such; every structure is predicted, with the
@@ -63,16 +65,15 @@ def _require_some(count: int, file: Path) -> None:
 
 
 def _print_predictions(command: Predict, predicted: Iterator[Any], model: Any, console: Console) -> None:
-    from vpotjax.basis import load_basis
-    from vpotjax.train.report import prediction_text
+    from vpotjax.train.report import prediction_text, property_text
 
-    count = 0
+    count, settings = 0, model.settings
     for count, prediction in enumerate(predicted, 1):
         if count > PRINTED:
             break
-        molecule = prediction.molecule
-        nelec = molecule.nelec(load_basis(model.settings.orbital_basis, molecule.numbers))
-        console.print(prediction_text(prediction, nelec), highlight=False, markup=False, soft_wrap=True)
+        of_matrix = "orbital" in settings.bases
+        text = prediction_text(prediction, settings.bases["orbital"]) if of_matrix else property_text(prediction)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     _require_some(count, command.file)
     if count > PRINTED:
         console.print(f"… and more; give --out FILE.extxyz, .h5 or .csv for all beyond {PRINTED}", highlight=False)

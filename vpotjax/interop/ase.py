@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
+from vpotjax._checks import InputError
 from vpotjax.molecule import Molecule
 from vpotjax.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 
@@ -17,13 +19,16 @@ if TYPE_CHECKING:
     from vpotjax.models import Ensemble
 
 UNITS = {
+    "energy": HARTREE_TO_EV,
     "dipole": BOHR_TO_ANGSTROM,
     "charges": 1.0,
     "polarizability": BOHR_TO_ANGSTROM**3,
     "mo_energies": HARTREE_TO_EV,
     "homo_lumo_gap": HARTREE_TO_EV,
 }
-"""From atomic units: dipole e·Å about the origin, Löwdin charges e, polarizability as a volume, Å³, energies eV."""
+"""From atomic units: energies and levels eV, dipole e·Å about the origin, Löwdin charges e, polarizability as a
+volume, Å³.
+"""
 OBSERVABLE = {"charges": "lowdin_charges"}  # where the name is another one in the table
 SPREAD, EXCESS = "_spread", "excess"
 
@@ -34,24 +39,28 @@ class VpotjaxCalculator(Calculator):
         atoms.calc = VpotjaxCalculator(load_model("runs/demo"))
         atoms.get_dipole_moment(); atoms.calc.results["polarizability"]
 
-    `results` has the quantities of UNITS; of an ensemble, "dipole_spread" and so on, the standard deviation over its
-    networks; and "excess", how far a pair of atoms is outside the range of the training molecules: above 1 it is, and
-    the numbers are not to be trusted. The model has no energy and no forces. Charge and spin are what the atoms state,
-    see `Molecule.from_ase`.
+    `results` has the quantities of UNITS without the energy, or the one that a model of a property has; of an ensemble,
+    "dipole_spread" and so on, the standard deviation over its networks; and "excess", how far a pair of atoms is
+    outside the range of the training molecules: above 1 it is, and the numbers are not to be trusted. There are no
+    forces. Charge and spin are what the atoms state, see `Molecule.from_ase`.
 
     Args:
-        model: from `vpotjax.io.load_model`, of F.
+        model: from `vpotjax.io.load_model`, of F or of a property.
 
     Raises:
         InputError: on calculation, where the model does not know an element, or the atoms are an open shell or
             periodic.
     """
 
-    implemented_properties = list(UNITS)  # noqa: RUF012  as ASE has it
-
-    def __init__(self, model: Ensemble, **options: Any) -> None:
+    def __init__(self, model: Ensemble[Any], **options: Any) -> None:
         super().__init__(**options)
         self.model = jax.tree.map(jax.numpy.asarray, model)
+        target = model.settings.target
+        self.implemented_properties = [
+            name for name in UNITS if name == target or (target == "fock" and name != "energy")
+        ]
+        if not self.implemented_properties:
+            raise InputError(f"model is one of {target!r}; give one of F or of a property.")
 
     def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation; charge and spin, which may be stated in `info`, too."""
@@ -72,9 +81,10 @@ class VpotjaxCalculator(Calculator):
         assert self.atoms is not None
         molecule = Molecule.from_ase(self.atoms)
         batch = self.model.settings.batch([molecule])
-        prediction = _predicted(self.model, jax.tree.map(lambda leaf: np.asarray(leaf)[0], batch))
-        for name, factor in UNITS.items():
-            own = OBSERVABLE.get(name, name)
+        names = tuple(OBSERVABLE.get(name, name) for name in self.implemented_properties)
+        prediction = _predicted(self.model, jax.tree.map(lambda leaf: np.asarray(leaf)[0], batch), names)
+        for name, own in zip(self.implemented_properties, names, strict=True):
+            factor = UNITS[name]
             self.results[name] = _plain(prediction.values[own], factor)
             if own in prediction.spreads:
                 self.results[name + SPREAD] = _plain(prediction.spreads[own], factor)
@@ -86,7 +96,6 @@ def _plain(value: Any, factor: float) -> Any:
     return array if array.ndim else float(array)
 
 
-@jax.jit
-def _predicted(model: Ensemble, molecule: Any) -> Any:
-    prepared = model.model.prepared(model.settings.geometry(molecule))
-    return model.prediction(prepared, tuple(OBSERVABLE.get(name, name) for name in UNITS))
+@functools.partial(jax.jit, static_argnums=2)
+def _predicted(model: Ensemble[Any], molecule: Any, names: tuple[str, ...]) -> Any:
+    return model.prediction(model.model.prepared(model.settings.geometry(molecule)), names)

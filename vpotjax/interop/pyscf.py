@@ -271,13 +271,15 @@ def initial_guess(model: Ensemble, mol: Mole) -> np.ndarray:
         P, (nao, nao), spin-summed, in the order of `mol`.
 
     Raises:
-        InputError: the model does not know an element, or `mol` is an open shell; as of `from_pyscf`; the predicted F
-            has no gap.
+        InputError: the model is one of a property, does not know an element, or `mol` is an open shell; as of
+            `from_pyscf`; the predicted F has no gap.
     """
     from pyscf import gto
 
     molecule, _ = from_pyscf(mol)
     settings = model.settings
+    if "orbital" not in settings.bases:
+        raise InputError(f"model is one of {settings.target!r}, which has no density; give one of F or P.")
     settings.require(molecule)
     ((_, shape),) = _shapes(*_program_of(model)).groups([molecule], settings.bases, settings.representation.cutoff)
     batch = settings.batch([molecule], shape)

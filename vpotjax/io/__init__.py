@@ -1,7 +1,7 @@
 """Files: data sets, run folders with models, predictions."""
 
 from vpotjax.io.dataset import Dataset, DatasetFile, DatasetWriter, embedded_dataset_path, read_dataset, write_dataset
-from vpotjax.io.model import load_model, load_property_model, save_model
+from vpotjax.io.model import load_model, save_model
 from vpotjax.io.predictions import prediction_writer, read_predictions
 from vpotjax.io.run import training_data
 from vpotjax.io.sample import Sample
@@ -14,7 +14,6 @@ __all__ = [
     "Sample",
     "embedded_dataset_path",
     "load_model",
-    "load_property_model",
     "prediction_writer",
     "read_dataset",
     "read_predictions",

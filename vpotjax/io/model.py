@@ -29,67 +29,62 @@ from vpotjax.operators.pairs import kind_count
 from vpotjax.operators.representation import FACTOR_LAST
 from vpotjax.operators.whitening import Whitening
 
-__all__ = ["load_model", "load_property_model", "save_model", "settings_from_json", "settings_json"]
+__all__ = ["load_model", "save_model", "settings_from_json", "settings_json"]
 
 SCREENING_BASIS = "sap_grasp_small"  # the fits of `screened_potential`
 SHOWN = 4  # differences in a message
-LOADERS = {"matrix": "load_model", "property": "load_property_model"}
 
 
 def save_model(
-    folder: str | Path, model: Ensemble | MatrixModel | PropertyModel, data: Mapping[str, Any] | None = None
+    folder: str | Path, model: Ensemble[Any] | MatrixModel | PropertyModel, data: Mapping[str, Any] | None = None
 ) -> None:
     """Arrays, and the settings and bases that they fit, as a checkpoint; `config.json` is not written.
 
     Args:
         folder: of the run.
-        model: on whatever devices; one `MatrixModel` becomes an ensemble of one.
+        model: on whatever devices; a single one becomes an ensemble of one.
         data: attributes of the data set that it was trained on, the same that `write_config` got as "data".
 
     Raises:
         InputError: the folder has a checkpoint, or the arrays are not finite or do not fit the settings.
     """
-    model = Ensemble.of([model]) if isinstance(model, MatrixModel) else model
-    settings, arrays = model.settings, _arrays(model)
-    members = model.members if isinstance(model, Ensemble) else None
-    _require_shapes("the model", arrays, _shapes(settings, members, "whitening" in arrays, _initial(settings)))
-    record = {"kind": KINDS[type(settings)], "version": VERSION, "members": members, **_fit_record(settings)}
+    own: Ensemble[Any] = model if isinstance(model, Ensemble) else Ensemble.of([model])
+    settings, arrays = own.settings, _arrays(own)
+    _require_shapes("the model", arrays, _shapes(settings, own.members, arrays, _initial(settings)))
+    record = {"kind": KINDS[type(settings)], "version": VERSION, "members": own.members, **_fit_record(settings)}
     if data is not None:
         record["data"] = json_ready(data)
     write_checkpoint(Path(folder) / CHECKPOINT, arrays, record)
 
 
-def load_model(path: str | Path, network: Network | None = None) -> Ensemble:
-    """The model of matrices in a run folder; its arrays are NumPy arrays.
+def load_model(path: str | Path, network: Network | None = None) -> Ensemble[Any]:
+    """The model in a run folder, of a matrix or of a property; its arrays are NumPy arrays.
 
     Args:
         path: of the folder.
         network: equal to that of the model; needed where it is not of the package.
 
     Raises:
-        InputError: the folder is no run folder, is from another version, holds a model of a property, its checkpoint
-            is incomplete or damaged, or its settings, network or basis sets are not those that the weights fit.
+        InputError: the folder is no run folder, is from another version, its checkpoint is incomplete or damaged, or
+            its settings, network or basis sets are not those that the weights fit.
     """
-    settings, arrays, members = _load(Path(path), "matrix", network)
-    whitening, linear = _whitening(arrays["whitening"]), LinearMap(_by_irrep(arrays["linear"]))
-    return Ensemble(members, MatrixModel(settings, whitening, linear, arrays["scale"], arrays.get("params")))
-
-
-def load_property_model(path: str | Path, network: Network | None = None) -> PropertyModel:
-    """The model of a property in a run folder; arguments and errors as of `load_model`."""
-    settings, arrays, _ = _load(Path(path), "property", network)
+    settings, arrays, members = _load(Path(path), network)
     whitening = _whitening(arrays["whitening"]) if "whitening" in arrays else None
-    linear = LinearMap(_by_irrep(arrays["linear"]))
-    return PropertyModel(settings, whitening, linear, arrays["per_atom"], arrays["scale"], arrays.get("params"))
+    linear, scale, params = LinearMap(_by_irrep(arrays["linear"])), arrays["scale"], arrays.get("params")
+    if isinstance(settings, PropertySettings):
+        return Ensemble(members, PropertyModel(settings, whitening, linear, arrays["per_atom"], scale, params))
+    assert whitening is not None  # by its shapes
+    return Ensemble(members, MatrixModel(settings, whitening, linear, scale, params))
 
 
-def _load(folder: Path, kind: str, network: Network | None) -> tuple[Any, dict[str, Any], Any]:
+def _load(folder: Path, network: Network | None) -> tuple[Settings, dict[str, Any], Any]:
     """Settings, arrays and the number of members."""
     content = read_config(folder)
-    if content.get("kind") != kind:
-        other = LOADERS["property" if kind == "matrix" else "matrix"]
+    kind = str(content.get("kind"))
+    if kind not in KINDS.values():
+        known = ", ".join(KINDS.values())
         raise InputError(
-            f"run={str(folder)!r} holds a model of kind {content.get('kind')!r}; load it with vpotjax.io.model.{other}."
+            f"run={str(folder)!r} holds a model of kind {kind!r}, this program reads {known}; train again."
         )
     try:
         settings = settings_from_json(kind, content.get("model"), network)
@@ -100,11 +95,13 @@ def _load(folder: Path, kind: str, network: Network | None) -> tuple[Any, dict[s
     arrays, record = read_checkpoint(folder / CHECKPOINT)
     _require_same_fit(folder, content, record, _fit_record(settings))
     members = record["members"] if record else None
+    if members is None:
+        raise InputError(f"checkpoint in {str(folder)!r} does not say how many networks it has; train again.")
     initial = _initial(settings)
-    wanted = _shapes(settings, members, "whitening" in arrays, initial)
+    wanted = _shapes(settings, members, arrays, initial)
     _require_shapes(f"checkpoint in {str(folder)!r}", arrays, wanted)
     require_finite(arrays, f"checkpoint in {str(folder)!r}")
-    if "whitening" in arrays:
+    if "params" in wanted:
         arrays["params"] = jax.tree_util.tree_map_with_path(lambda path, _: _at(arrays["params"], path), initial)
     return settings, arrays, members
 
@@ -177,9 +174,9 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return result
 
 
-def _arrays(model: Ensemble | PropertyModel) -> dict[str, Any]:
+def _arrays(model: Ensemble[Any]) -> dict[str, Any]:
     """Those of a model as nested dicts with text for keys."""
-    own = model.model if isinstance(model, Ensemble) else model
+    own = model.model
     arrays: dict[str, Any] = {"linear": _by_text(own.linear.weights), "scale": own.scale}
     if isinstance(own, PropertyModel):
         arrays["per_atom"] = own.per_atom
@@ -213,13 +210,13 @@ def _key(entry: Any) -> str:
     return jax.tree_util.keystr((entry,), simple=True)
 
 
-def _shapes(settings: Settings, members: int | None, whitened: bool, initial: Any) -> dict[str, Any]:
+def _shapes(settings: Settings, members: int, arrays: Mapping[str, Any], initial: Any) -> dict[str, Any]:
     """What `_arrays` returns for these settings, as shapes.
 
     Args:
         settings: of the model.
-        members: length of the leading axis of parameters; None where they have none.
-        whitened: whether the model has a whitening; a model of a property without one has no parameters.
+        members: length of the leading axis of parameters.
+        arrays: that there are: a model of a property may do without parameters, and then without whitening.
         initial: parameters of one network.
     """
     kinds, species = kind_count(len(settings.species)), len(settings.species)
@@ -230,7 +227,8 @@ def _shapes(settings: Settings, members: int | None, whitened: bool, initial: An
     }
     if isinstance(settings, PropertySettings):
         shapes["per_atom"] = _zeros(species)
-    if not whitened and isinstance(settings, PropertySettings):
+    linear = isinstance(settings, PropertySettings) and "params" not in arrays
+    if linear and "whitening" not in arrays:
         return shapes
     shapes["whitening"] = {
         "mean": {str(irrep): _zeros(kinds, n) for irrep, n in channels.items()},
@@ -238,8 +236,7 @@ def _shapes(settings: Settings, members: int | None, whitened: bool, initial: An
         "support": _zeros(kinds, channels[SCALAR], channels[SCALAR]),
         "reach": _zeros(kinds),
     }
-    lead = () if members is None else (members,)
-    return shapes | _nested(jax.tree.map(lambda leaf: _zeros(*lead, *leaf.shape), initial))
+    return shapes if linear else shapes | _nested(jax.tree.map(lambda leaf: _zeros(members, *leaf.shape), initial))
 
 
 def _channels(settings: Settings) -> dict[Irrep, tuple[int, int]]:

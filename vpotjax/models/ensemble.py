@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,10 @@ from vpotjax._checks import InputError
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.batching import Batch
-from vpotjax.electronic.observables import Solution
-from vpotjax.models.matrix_model import MatrixModel, MatrixSettings, Prepared
+from vpotjax.models.matrix_model import MatrixModel
+from vpotjax.models.property_model import PropertyModel
+
+Model = TypeVar("Model", MatrixModel, PropertyModel)
 
 
 @pytree
@@ -22,7 +24,7 @@ class Prediction:
     """Of one molecule; arrays of a batch have a leading axis.
 
     Attributes:
-        values: observables by name, in atomic units, of the mean matrix of the networks.
+        values: observables by name, in atomic units, of the mean output (matrix, or property) of the networks.
         spreads: standard deviation of each over the networks; empty where there is one.
         excess: (npair,) see `Whitening.excess`.
     """
@@ -33,19 +35,19 @@ class Prediction:
 
 
 @pytree
-class Ensemble:
+class Ensemble(Generic[Model]):
     """Models that differ in the parameters of their networks alone.
 
     Attributes:
         members: how many.
-        model: whose `params` have a leading axis of members.
+        model: of a matrix, or of a property, whose `params` have a leading axis of members.
     """
 
     members: int = static_field()
-    model: MatrixModel
+    model: Model
 
     @staticmethod
-    def of(models: Sequence[MatrixModel]) -> Ensemble:
+    def of(models: Sequence[Model]) -> Ensemble[Model]:
         """From models that share whitening and linear map, the first one's.
 
         Raises:
@@ -57,45 +59,54 @@ class Ensemble:
         return Ensemble(len(models), dataclasses.replace(models[0], params=params))
 
     @property
-    def settings(self) -> MatrixSettings:
-        """What each model is."""
+    def settings(self) -> Any:
+        """What each model is: `MatrixSettings`, or `PropertySettings`."""
         return self.model.settings
 
-    def matrices(self, prepared: Prepared) -> jax.Array:
-        """Predicted F (or P) of each member, (members, nao, nao)."""
-        if not jax.tree.leaves(self.model.params):
-            return jnp.broadcast_to(self.model.matrix(prepared), (self.members, *jnp.shape(prepared.linear)))
+    def member(self, number: int) -> Model:
+        """One of the models; they are counted by turns."""
+        params = jax.tree.map(lambda leaf: leaf[number % self.members], self.model.params)
+        return dataclasses.replace(self.model, params=params)
 
-        def one(params: Any) -> jax.Array:
-            return dataclasses.replace(self.model, params=params).matrix(prepared)
+    def outputs(self, prepared: Any) -> Any:
+        """What each member predicts: F (or P), (members, nao, nao), or a property by irrep, (members, 2λ+1)."""
+        if not jax.tree.leaves(self.model.params):
+            output: Any = self.model.output(prepared)
+            return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.members, *jnp.shape(x))), output)
+
+        def one(params: Any) -> Any:
+            return dataclasses.replace(self.model, params=params).output(prepared)
 
         return jax.vmap(one)(jax.tree.map(jnp.asarray, self.model.params))
 
-    def __call__(self, molecule: Batch) -> Solution:
-        """The whole chain for one molecule of a batch that `settings.batch` made, with the mean matrix."""
-        prepared = self.model.prepared(self.settings.geometry(molecule))
-        return self.settings.solution(jnp.mean(self.matrices(prepared), axis=0), prepared.space)
+    def __call__(self, molecule: Batch) -> Any:
+        """The whole chain for one molecule of a batch that `settings.batch` made, with the mean of the outputs: a
+        `Solution` of the mean matrix, or the property.
+        """
+        prepared: Any = self.model.prepared(self.settings.geometry(molecule))
+        mean: Any = jax.tree.map(lambda x: jnp.mean(x, axis=0), self.outputs(prepared))
+        return self.model.solution(mean, prepared)
 
-    def prediction(self, prepared: Prepared, names: Sequence[str]) -> Prediction:
+    def prediction(self, prepared: Any, names: Sequence[str]) -> Prediction:
         """Observables with their spread.
 
         Args:
-            prepared: from `MatrixModel.prepared`.
-            names: of `vpotjax.electronic.observables.OBSERVABLES`.
+            prepared: from `prepared` of the model.
+            names: of `vpotjax.electronic.observables.OBSERVABLES`; of a property its own.
         """
-        matrices = self.matrices(prepared)
+        outputs = self.outputs(prepared)
 
-        def observed(matrix: Array) -> dict[str, jax.Array]:
-            solution = self.settings.solution(matrix, prepared.space)
-            return {name: solution.observable(name) for name in names}
+        def observed(output: Any) -> dict[str, jax.Array]:
+            return self.model.observables(output, prepared, names)
 
-        mean, spreads = jnp.mean(matrices, axis=0, keepdims=True), {}
+        rows, spreads = jax.tree.map(lambda x: jnp.mean(x, axis=0, keepdims=True), outputs), {}
         several = self.members > 1 and bool(jax.tree.leaves(self.model.params))
-        every = jax.lax.map(observed, jnp.concatenate([mean, matrices]) if several else mean)
+        if several:
+            rows = jax.tree.map(lambda mean, own: jnp.concatenate([mean, own]), rows, outputs)
+        every = jax.lax.map(observed, rows)
         if several:
             spreads = {name: _spread(x[1:]) for name, x in every.items()}
-        excess = self.model.whitening.excess(prepared.inputs)
-        return Prediction({name: x[0] for name, x in every.items()}, spreads, excess)
+        return Prediction({name: x[0] for name, x in every.items()}, spreads, self.model.excess(prepared))
 
 
 def _spread(values: Array) -> jax.Array:

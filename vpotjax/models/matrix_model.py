@@ -252,10 +252,25 @@ class MatrixModel:
         """Predicted F (or P), (nao, nao), hartree, symmetric; zero on padding."""
         return corrected(self.settings, self.scale, jax.tree.map(jnp.asarray, self.params), prepared)
 
+    output = matrix
+
+    def observables(self, output: Array, prepared: Prepared, names: Sequence[str]) -> dict[str, jax.Array]:
+        """Of F (or P), by their names in `vpotjax.electronic.observables.OBSERVABLES`."""
+        solution = self.solution(output, prepared)
+        return {name: solution.observable(name) for name in names}
+
+    def solution(self, output: Array, prepared: Prepared) -> Solution:
+        """What a predicted F (or P) holds."""
+        return self.settings.solution(output, prepared.space)
+
+    def excess(self, prepared: Prepared) -> jax.Array:
+        """(npair,) see `Whitening.excess`."""
+        return self.whitening.excess(prepared.inputs)
+
     def __call__(self, molecule: Batch) -> Solution:
         """The whole chain for one molecule of a batch that `settings.batch` made."""
         prepared = self.prepared(self.settings.geometry(molecule))
-        return self.settings.solution(self.matrix(prepared), prepared.space)
+        return self.solution(self.matrix(prepared), prepared)
 
 
 def corrected(settings: MatrixSettings, scale: Array, params: Any, prepared: Prepared) -> jax.Array:

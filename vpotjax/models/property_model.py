@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax._guards import flag
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.batching import Batch, BatchShape, pad_batch
@@ -79,8 +80,26 @@ class PropertySettings:
     def batch(self, molecules: Sequence[Molecule], shape: BatchShape | None = None) -> Batch:
         """Molecules with the basis of the representation."""
         for molecule in molecules:
-            require_known_elements(molecule.numbers, self.species)
+            self.require(molecule)
         return pad_batch(molecules, self.bases, shape, pair_cutoff=self.representation.cutoff)
+
+    def require(self, molecule: Molecule) -> None:
+        """Raise InputError where the model does not know an element, or the molecule is charged or an open shell: what
+        the operators of the nuclei say is the same for all charges and spins.
+        """
+        require_known_elements(molecule.numbers, self.species)
+        if molecule.charge or molecule.spin:
+            raise InputError(
+                f"{molecule.formula} has charge {molecule.charge} and spin {molecule.spin}, which a model of a "
+                "property does not see; give neutral closed shells, or train a model of F."
+            )
+
+    def geometry(self, molecule: Batch) -> PropertyGeometry:
+        """What follows from one molecule of `batch` without any weight; of charges and open shells NaN."""
+        valid = flag(jnp.asarray(molecule.charge) == 0, jnp.asarray(molecule.spin) == 0)
+        features = self.features(molecule)
+        values = {irrep: x * valid.astype(x.dtype) for irrep, x in features.values.items()}
+        return PropertyGeometry(dataclasses.replace(features, values=values), jnp.asarray(molecule.numbers))
 
     def features(self, molecule: Batch) -> PairFeatures:
         """Of one molecule."""
@@ -120,6 +139,32 @@ def from_irreps(values: Mapping[Irrep, Array], target: str) -> jax.Array:
 
 
 @pytree
+class PropertyGeometry:
+    """What a model needs of one molecule, before its weights.
+
+    Attributes:
+        features: of pairs of atoms.
+        numbers: (natm,) atomic numbers, 0 for padding.
+    """
+
+    features: PairFeatures
+    numbers: Array
+
+
+@pytree
+class PropertyPrepared:
+    """What the network corrects, and its inputs.
+
+    Attributes:
+        inputs: of the network; None where a linear model has no whitening.
+        linear: the property without the network, by irrep (2λ+1,).
+    """
+
+    inputs: NetworkInputs | None
+    linear: Mapping[Irrep, Array]
+
+
+@pytree
 class PropertyModel:
     """A linear model in closed form, with a network's correction where there is one; a pytree.
 
@@ -149,22 +194,52 @@ class PropertyModel:
             values[SCALAR] += composition(numbers, self.settings.species) @ jnp.asarray(self.per_atom)
         return values
 
+    def prepared(self, geometry: PropertyGeometry) -> PropertyPrepared:
+        """Linear map and network inputs of one molecule."""
+        inputs = None if self.whitening is None else self.whitening(geometry.features, self.settings.precision)
+        return PropertyPrepared(inputs, self.linear_part(geometry.features, geometry.numbers))
+
+    def output(self, prepared: PropertyPrepared) -> dict[Irrep, jax.Array]:
+        """By irrep (2λ+1,), with the network."""
+        values = {irrep: jnp.asarray(y) for irrep, y in prepared.linear.items()}
+        if prepared.inputs is None or self.params is None:
+            return values
+        params = jax.tree.map(jnp.asarray, self.params)
+        added = summed_correction(self.settings, self.scale, params, prepared.inputs)
+        return {irrep: y + added.get(irrep, 0.0) for irrep, y in values.items()}
+
+    def observables(
+        self, output: Mapping[Irrep, Array], prepared: PropertyPrepared, names: Sequence[str]
+    ) -> dict[str, jax.Array]:
+        """The property, by its name.
+
+        Raises:
+            InputError: another one is asked for.
+        """
+        if others := sorted(set(names) - {self.settings.target}):
+            raise InputError(f"the model is one of {self.settings.target!r}, and does not know {', '.join(others)}.")
+        return {name: self.solution(output, prepared) for name in names}
+
+    def solution(self, output: Mapping[Irrep, Array], prepared: PropertyPrepared) -> jax.Array:
+        """The property."""
+        return from_irreps(output, self.settings.target)
+
+    def excess(self, prepared: PropertyPrepared) -> jax.Array:
+        """(npair,) see `Whitening.excess`; one NaN where there is no whitening."""
+        if self.whitening is None or prepared.inputs is None:
+            return jnp.full(1, jnp.nan)
+        return self.whitening.excess(prepared.inputs)
+
     def __call__(self, molecule: Batch) -> jax.Array:
         """The property of one molecule of a batch that `settings.batch` made."""
-        features = self.settings.features(molecule)
-        values = self.linear_part(features, molecule.numbers)
-        if self.whitening is not None:
-            inputs = self.whitening(features, self.settings.precision)
-            params = jax.tree.map(jnp.asarray, self.params)
-            for irrep, y in summed_correction(self.settings, self.scale, params, inputs).items():
-                values[irrep] += y
-        return from_irreps(values, self.settings.target)
+        prepared = self.prepared(self.settings.geometry(molecule))
+        return self.solution(self.output(prepared), prepared)
 
     def predict(self, molecules: Sequence[Molecule]) -> jax.Array:
         """The property of molecules, with a leading axis.
 
         Raises:
-            InputError: an element that the model was not trained on.
+            InputError: an element that the model was not trained on, a charge, or an open shell.
         """
         return _predict(self, jax.tree.map(jnp.asarray, self.settings.batch(molecules)))
 

@@ -11,7 +11,8 @@ from vpotjax._checks import InputError
 from vpotjax.electronic.observables import known_observable
 from vpotjax.io.config_file import read_toml, toml_text, updated, with_assignments
 from vpotjax.losses import Alignment, ElectronDensity, Loss, MatrixElements, Observed, from_to
-from vpotjax.models.matrix_model import MatrixSettings
+from vpotjax.models.matrix_model import TARGETS, MatrixSettings
+from vpotjax.models.property_model import PROPERTIES, PropertySettings
 from vpotjax.nn import Gated, Linear, MatrixPower
 from vpotjax.operators.representation import Representation
 from vpotjax.train.descent import Descent
@@ -69,7 +70,8 @@ class Training:
         inputs: operators: overlap, kinetic, external, sap, own_nuclei.
         power_order, power_kinds: highest power of the potentials, and products: metric, raw, lowdin, rational.
         cutoff: of nuclei and pairs of atoms, bohr; default: none.
-        target: fock or density.
+        target: fock or density, or a property that is predicted without F: energy, dipole or polarizability; of these
+            only network, members, operators (from `basis` to `cutoff`), precision and descent count.
         frame, baseline: see `MatrixSettings`.
         precision: of the network.
         weights: of the observables in the loss, by name; 0 or absent: not in it. One that changes is a list: from, to,
@@ -123,11 +125,25 @@ class Training:
             _scheduled(name, weight)
         for name in OF_MATRICES:
             _scheduled(name, getattr(self, name))
+        if self.target not in (*TARGETS, *PROPERTIES):
+            raise InputError(f"target is {self.target!r}; give one of {', '.join((*TARGETS, *PROPERTIES))}.")
+        if self.target in PROPERTIES:
+            self._require_no_matrix()
         if self.target == "density" and (_counts(self.alignment) or not _counts(self.elements)):
             raise InputError(
                 f"target is 'density' with elements={self.elements} and alignment={self.alignment}; give elements a "
                 "positive weight, and alignment none: it compares orbital energies."
             )
+
+    def _require_no_matrix(self) -> None:
+        """Raise InputError where what only a model of a matrix has is given for a property."""
+        for name in (*OF_MATRICES, "weights", "orbital_basis", "frame", "baseline", "scale"):
+            default = next(field.default for field in dataclasses.fields(self) if field.name == name)
+            if getattr(self, name) != default:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}, but target is {self.target!r}, whose model has no matrix and "
+                    "one label; leave it out, or train target='fock'."
+                )
 
     @property
     def observables(self) -> dict[str, Scheduled]:
@@ -140,17 +156,20 @@ class Training:
         """Whether F or P of the data set is what is learned."""
         return any(_counts(getattr(self, name)) for name in OF_MATRICES)
 
-    def settings(self, species: tuple[int, ...], orbital: str) -> MatrixSettings:
-        """Of the model; `orbital` is the basis of F where none is chosen."""
-        representation = Representation(
-            species, self.basis, self.inputs, self.power_order, self.power_kinds, self.cutoff
-        )
-        orbital = self.orbital_basis or orbital
-        return MatrixSettings(
-            representation, self.network, orbital, self.target, self.frame, self.baseline, self.precision
-        )
+    def representation(self, species: tuple[int, ...]) -> Representation:
+        """Of molecules of these elements."""
+        return Representation(species, self.basis, self.inputs, self.power_order, self.power_kinds, self.cutoff)
 
-    def settings_from(self, before: MatrixSettings) -> MatrixSettings:
+    def settings(self, species: tuple[int, ...], orbital: str) -> MatrixSettings:
+        """Of a model of a matrix; `orbital` is the basis of F where none is chosen."""
+        own, orbital = self.representation(species), self.orbital_basis or orbital
+        return MatrixSettings(own, self.network, orbital, self.target, self.frame, self.baseline, self.precision)
+
+    def property_settings(self, species: tuple[int, ...]) -> PropertySettings:
+        """Of a model of a property."""
+        return PropertySettings(self.representation(species), self.target, self.network, self.precision)
+
+    def settings_from(self, before: MatrixSettings | PropertySettings) -> MatrixSettings | PropertySettings:
         """Those of the model that the training starts from.
 
         Raises:
@@ -161,9 +180,12 @@ class Training:
             raise InputError(
                 f"scale is {self.scale}, but that of the model of start={self.start!r} stays; leave it out."
             )
-        own = {name: getattr(before, name) for name in ("network", "orbital_basis", "target", "frame", "baseline")}
+        kept = ("network", "target", "orbital_basis", "frame", "baseline")
+        own = {name: getattr(before, name) for name in kept if hasattr(before, name)}
         own |= {name: getattr(representation, name) for name in ("basis", "inputs", "power_order", "power_kinds")}
         own |= {"cutoff": representation.cutoff, "precision": before.precision}
+        if before.target in PROPERTIES and self.target != before.target:
+            raise InputError(f"target is {self.target!r}, but {before.target!r} in the model of start; give that.")
         for name, value in own.items():
             wanted = getattr(self, name)
             if wanted not in (value, getattr(plain, name)):

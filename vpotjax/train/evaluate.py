@@ -14,6 +14,7 @@ from vpotjax._typing import Array
 from vpotjax.electronic.observables import OBSERVABLES, Reference
 from vpotjax.metrics import ErrorSummary, MoleculeErrors, error_summary, molecule_errors
 from vpotjax.models.ensemble import Ensemble
+from vpotjax.models.property_model import PROPERTIES
 from vpotjax.train.arrays import in_chunks, over_molecules
 from vpotjax.train.samples import Bucket, with_model
 
@@ -43,17 +44,19 @@ class Evaluation(NamedTuple):
 
 
 def comparable(labels: Sequence[str], target: str = "fock") -> tuple[str, ...]:
-    """Of the table, what a model of F or P ("density") can be compared in where there are these labels."""
+    """Of the table, what a model of F, P ("density") or a property can be compared in where there are these labels."""
+    if target in PROPERTIES:
+        return (target,)
     of_target = {name for name, o in OBSERVABLES.items() if o.of_density or (o.compute and target == "fock")}
     return tuple(name for name, o in OBSERVABLES.items() if o.label in labels and name in of_target)
 
 
-def evaluated(ensemble: Ensemble, buckets: Sequence[Bucket], names: Sequence[str]) -> Evaluation:
+def evaluated(ensemble: Ensemble[Any], buckets: Sequence[Bucket], names: Sequence[str]) -> Evaluation:
     """Errors of an ensemble.
 
     Args:
         ensemble: see `Ensemble`.
-        buckets: with `Geometry` content.
+        buckets: with geometry for content.
         names: of the table.
     """
 
@@ -66,7 +69,7 @@ def evaluated(ensemble: Ensemble, buckets: Sequence[Bucket], names: Sequence[str
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _predictions(ensemble: Ensemble, content: Any, names: tuple[str, ...]) -> Any:
+def _predictions(ensemble: Ensemble[Any], content: Any, names: tuple[str, ...]) -> Any:
     return over_molecules(lambda one: ensemble.prediction(one, names), content)
 
 

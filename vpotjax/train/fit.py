@@ -24,7 +24,8 @@ from vpotjax.io.checkpoint import Checkpoints
 from vpotjax.losses import Loss
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.linear_map import LinearMap, weight_masks
-from vpotjax.models.matrix_model import Geometry, MatrixModel, MatrixSettings, Prepared, corrected
+from vpotjax.models.matrix_model import Geometry, MatrixModel, MatrixSettings
+from vpotjax.models.property_model import PropertyModel, PropertySettings
 from vpotjax.nn.linear import Linear
 from vpotjax.operators.blocks import Coupled, couple, pair_blocks
 from vpotjax.operators.features import PairFeatures
@@ -36,43 +37,19 @@ from vpotjax.train.devices import Sharing
 from vpotjax.train.loop import Descended, EndedError, descend_all
 from vpotjax.train.ridge import FOLDS, Moments, fold_numbers, joint_ridge
 from vpotjax.train.samples import Bucket, with_model
-
-
-@dataclasses.dataclass(frozen=True)
-class MatrixTraining:
-    """`Trainable` of a matrix model: the network's parameters move, the linear map does not."""
-
-    settings: MatrixSettings
-    scale: float
-    params: Any = None
-
-    def initial(self, key: Any, content: Prepared) -> Any:
-        """Parameters of the network: those that are given, or random ones."""
-        settings = self.settings
-        if self.params is not None:
-            return jax.tree.map(jnp.asarray, self.params)
-        module = settings.network.module(settings.outputs, len(settings.species))
-        return module.init(key, content.inputs)
-
-    def output(self, params: Any, content: Prepared) -> jax.Array:
-        """F or P of one molecule."""
-        return corrected(self.settings, jnp.asarray(self.scale), params, content)
-
-    def predicted(self, output: Any, content: Prepared, max_occupied: int | None) -> Any:
-        """Observables."""
-        return self.settings.solution(output, content.space, max_occupied)
+from vpotjax.train.trainable import trainable
 
 
 class Fitted(NamedTuple):
     """Models, one for each seed, rows of metrics, and how often each molecule was left out."""
 
-    model: Ensemble
+    model: Ensemble[Any]
     history: list[dict[str, Any]]
     left_out: Counter[str]
 
 
-def whitened(train: Sequence[Bucket], settings: MatrixSettings, noise: float = 1e-2) -> Whitening:
-    """The whitening of training molecules with `Geometry` content, and the range that they span."""
+def whitened(train: Sequence[Bucket], settings: MatrixSettings | PropertySettings, noise: float = 1e-2) -> Whitening:
+    """The whitening of training molecules with geometry for content, and the range that they span."""
     return fitted_whitening(_Features(train), len(settings.species), settings.representation.matrix_count, noise)
 
 
@@ -229,8 +206,8 @@ def trains_together(wanted: bool | None) -> bool:
 
 
 def fit(
-    start: MatrixModel,
-    settings: MatrixSettings,
+    start: MatrixModel | PropertyModel,
+    settings: MatrixSettings | PropertySettings,
     train: Sequence[Bucket],
     validation: Sequence[Bucket],
     loss: Loss,
@@ -240,7 +217,7 @@ def fit(
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     together: bool | None = None,
     states: Path | None = None,
-    before: Ensemble | None = None,
+    before: Ensemble[Any] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Fitted:
     """Train networks on what a linear map leaves, each alone, from seeds that follow on that of `descent`.
@@ -249,7 +226,7 @@ def fit(
     than each of them. Where there are several devices, the molecules of each batch are shared among all of them.
 
     Args:
-        start: from `linear_fit`; its linear map stays as it is.
+        start: from `linear_fit` or `linear_property`; its linear map stays as it is.
         settings: of the model, with its network.
         train, validation: with the content of `start`, see `with_model`.
         loss: what is minimised.
@@ -273,7 +250,10 @@ def fit(
     together = trains_together(together)
 
     def group(first: int, count: int) -> list[Descended]:
-        models = [MatrixTraining(settings, float(start.scale), _member(before, first + i)) for i in range(count)]
+        models = [
+            trainable(settings, float(start.scale), None if before is None else before.member(first + i).params)
+            for i in range(count)
+        ]
         tell = lambda number, row: report({"network": number, **row})  # noqa: E731
         with contextlib.ExitStack() as stack:
             keeper = None
@@ -297,21 +277,13 @@ def fit(
     if errors:
         raise min(errors, key=lambda error: isinstance(error, EndedError))
     results = [result for future in running for result in future.result()]
-    models = [
-        MatrixModel(settings, start.whitening, start.linear, start.scale, jax.tree.map(np.asarray, r.params))
-        for r in results
+    trained: list[Any] = [
+        dataclasses.replace(start, settings=settings, params=jax.tree.map(np.asarray, r.params)) for r in results
     ]
     history = [{"network": i, **row} for i, r in enumerate(results) for row in r.history]
-    return Fitted(Ensemble.of(models), history, sum((r.left_out for r in results), Counter()))
+    return Fitted(Ensemble.of(trained), history, sum((r.left_out for r in results), Counter()))
 
 
-def _member(ensemble: Ensemble | None, number: int) -> Any:
-    """Parameters of one of its networks, by turns."""
-    if ensemble is None:
-        return None
-    return jax.tree.map(lambda leaf: leaf[number % ensemble.members], ensemble.model.params)
-
-
-def prepared(buckets: Sequence[Bucket], model: MatrixModel, folder: Path | None = None) -> list[Bucket]:
+def prepared(buckets: Sequence[Bucket], model: MatrixModel | PropertyModel, folder: Path | None = None) -> list[Bucket]:
     """Buckets with the content that `fit` needs, in files of `folder` where there is one."""
     return [with_model(b, model, folder) if len(b) else b for b in buckets]

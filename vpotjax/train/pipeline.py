@@ -6,12 +6,11 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,60 +19,33 @@ from vpotjax.io.config_file import toml_text
 from vpotjax.io.dataset import Dataset
 from vpotjax.io.method import fingerprints, method_differences
 from vpotjax.io.model import load_model, save_model
-from vpotjax.io.run import CHECKPOINT, FEATURES, STATES, TOML_FILE, started_run, write_config, write_metrics
+from vpotjax.io.run import FEATURES, STATES, TOML_FILE, started_run, write_metrics
 from vpotjax.io.sample import SPLITS, Sample
-from vpotjax.io.settings import json_ready, settings_json
+from vpotjax.io.settings import Settings, json_ready, settings_json
 from vpotjax.models.ensemble import Ensemble
-from vpotjax.models.matrix_model import MatrixModel, MatrixSettings
-from vpotjax.train.config import CORRECTION, Training
+from vpotjax.models.matrix_model import MatrixSettings
+from vpotjax.models.property_model import PROPERTIES
+from vpotjax.train.config import Training
 from vpotjax.train.devices import leads, require_same, told
-from vpotjax.train.evaluate import Evaluation, comparable, evaluated, small_basis_errors
-from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, trains_together, whitened
+from vpotjax.train.evaluate import comparable, evaluated, small_basis_errors
+from vpotjax.train.fit import trains_together
 from vpotjax.train.log import TrainingLog
+from vpotjax.train.matrix_training import basis_of_matrices, trained_matrix
 from vpotjax.train.page import write_report
-from vpotjax.train.report import VALIDATION_ERRORS, error_rows, idle_text, parity_plots, spread_text
-from vpotjax.train.samples import Bucket, Labels, prepared_buckets
+from vpotjax.train.property_training import trained_property
+from vpotjax.train.report import VALIDATION_ERRORS, error_rows, parity_plots
+from vpotjax.train.samples import Labels, prepared_buckets
+from vpotjax.train.stages import Folders, Reporter
 
 METHODS = "methods"  # among the attributes of the training data in a run
-
-
-class Reporter(Protocol):
-    """What the pipeline tells whoever watches."""
-
-    def say(self, text: str) -> None:
-        """A line of text."""
-
-    def progress(self, row: dict[str, Any], members: int) -> None:
-        """A row of metrics of one of `members` networks, with its number and step."""
 
 
 class Outcome(NamedTuple):
     """Model, error rows on the test molecules, and the files written."""
 
-    model: Ensemble
+    model: Ensemble[Any]
     rows: list[dict[str, float | str]]
     files: list[Path]
-
-
-class Trained(NamedTuple):
-    """Models, rows of metrics, evaluations of the test molecules by name of the model, of which the ensemble's is last,
-    and that of the ensemble on the validation molecules.
-    """
-
-    model: Ensemble
-    history: list[dict[str, Any]]
-    evaluations: dict[str, Evaluation]
-    validation: Evaluation
-
-
-class Folders(NamedTuple):
-    """Where a training may keep features, and its states, from which it goes on; None: in memory, not at all."""
-
-    features: Path | None = None
-    states: Path | None = None
-
-
-IN_MEMORY = Folders()
 
 
 def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter: Reporter) -> Outcome:
@@ -91,16 +63,19 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     """
     small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
     parts = {name: samples_of(dataset, name) for name in SPLITS}
-    before = None if training.start is None else load_model(training.start)
+    before: Ensemble[Any] | None = None if training.start is None else load_model(training.start)
     species = tuple(sorted({int(z) for s in parts["train"] for z in s.molecule.numbers if z}))
     species = species if before is None else before.settings.species
     for name, samples in parts.items():
         require_elements(samples, species, name)
-    if before is None:
-        settings = training.settings(species, basis_of_matrices(parts["train"][0]) or small)
-    else:
+    if before is not None:
         settings = training.settings_from(before.settings)
-    training.loss(1.0)  # raises where there is nothing to minimise
+    elif training.target in PROPERTIES:
+        settings = training.property_settings(species)
+    else:
+        settings = training.settings(species, basis_of_matrices(parts["train"][0]) or small)
+    if isinstance(settings, MatrixSettings):
+        training.loss(1.0)  # raises where there is nothing to minimise
     asked, training = training, dataclasses.replace(training, together=trains_together(training.together))
     described = json_ready({key: v for key, v in dataclasses.asdict(training).items() if key != "network"})
     content = {"training": described, "data": json_ready(dict(dataset.attributes)) | _methods(dataset)}
@@ -114,7 +89,11 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
                 (run / TOML_FILE).write_text(toml_text(asked), encoding="utf-8")
                 own, states = _Logged(reporter, stack.enter_context(TrainingLog(run, training.wandb))), run / STATES
             folders = Folders(features, states)
-            trained = trained_model(parts, training, settings, (small, large), own, folders, before)
+            how = (small, large), own, folders, before
+            if isinstance(settings, MatrixSettings):
+                trained = trained_matrix(parts, training, settings, *how)
+            else:
+                trained = trained_property(parts, training, settings, *how)
         rows = error_rows(trained.evaluations)
         if run is None:
             return Outcome(trained.model, rows, [])
@@ -127,7 +106,7 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
 
 
 @contextlib.contextmanager
-def _leading_run(folder: str | Path, settings: MatrixSettings, content: Mapping[str, Any]) -> Iterator[Path | None]:
+def _leading_run(folder: str | Path, settings: Settings, content: Mapping[str, Any]) -> Iterator[Path | None]:
     """The run folder in the process that writes, None in others, which share its errors."""
     require_same("data and settings", json.dumps([content, settings_json(settings)], sort_keys=True))
     with contextlib.ExitStack() as stack:
@@ -185,144 +164,13 @@ def _methods(dataset: Dataset) -> dict[str, Any]:
     return {METHODS: fingerprints(dataset.methods)} if dataset.methods else {}
 
 
-def trained_model(
-    parts: Mapping[str, Sequence[Sample]],
-    training: Training,
-    settings: MatrixSettings,
-    bases: tuple[str, str],
-    reporter: Reporter,
-    folders: Folders = IN_MEMORY,
-    before: Ensemble | None = None,
-) -> Trained:
-    """From samples by split to a model and its errors on the split "test".
-
-    Args:
-        parts: samples of each of SPLITS.
-        training: what and how.
-        settings: of the model, with the elements of the training molecules.
-        bases: small and large one of the labels.
-        reporter: is told about the progress.
-        folders: what may be kept, and where.
-        before: that the training starts from, with these settings; default: the closed-form fit.
-    """
-    small, large = bases
-    for name, samples in parts.items():
-        reporter.say(f"{name:>10}: {len({s.name for s in samples}):3d} molecules, {len(samples):4d} geometries")
-    order, kinds = " and ".join(training.power_kinds), ", ".join(training.inputs)
-    reporter.say(f"Features: {kinds} in {training.basis}, {order} powers up to {training.power_order}")
-    labels = labels_for(training, settings, small, large, parts["train"][0])
-    buckets = split_buckets(parts, settings, labels, training.buckets, folders.features)
-    train, validation = buckets["train"], buckets["validation"]
-    whitening = whitened(train, settings) if before is None else before.model.whitening
-    evaluations, names = {}, comparable(labels.names, settings.target)
-    basis_set = small != large and all(b.small is not None for b in buckets["test"] if len(b))
-    if basis_set and not training.on_matrices:
-        evaluations[small] = small_basis_errors(buckets["test"], names)
-    if labels.matrices and not training.on_matrices and before is None:
-        reporter.say(f"Direct fit: ridge regression of the {labels.matrices} Fock matrix")
-        direct = linear_fit(train, validation, settings, whitening, lambda b: b.reference.values[training.target])
-        evaluations["direct fit"] = evaluated(Ensemble.of([direct]), buckets["test"], names)
-    matrices = (lambda b: b.reference.values[training.target]) if training.on_matrices else aligned_matrices
-    if before is None:
-        start = _kept_start(folders.states, lambda: linear_fit(train, validation, settings, whitening, matrices))
-        start = told(start)  # of several processes, which may differ by rounding
-        residual, scale = float(start.scale), CORRECTION if training.scale is None else training.scale
-        if training.scale is not None or not training.on_matrices:
-            start = dataclasses.replace(start, scale=np.asarray(scale))
-        evaluations["closed-form start"] = evaluated(Ensemble.of([start]), buckets["test"], names)
-    else:
-        start = dataclasses.replace(before.model, params=None)
-        residual = float(start.scale)
-        evaluations["before"] = evaluated(before, buckets["test"], names)
-    if not training.on_matrices:  # those have done their part
-        train, validation = ([b.with_labels(labels.names) for b in own] for own in (train, validation))
-    train, validation = prepared(train, start, folders.features), prepared(validation, start, folders.features)
-    reporter.say(f"Training {training.members} networks: {training.descent.text()}")
-    loss = training.loss(residual)
-    fitted = fit(
-        start,
-        settings,
-        train,
-        validation,
-        loss,
-        training.descent,
-        members=training.members,
-        together=training.together,
-        report=lambda row: reporter.progress(row, training.members),
-        states=folders.states,
-        before=before,
-        say=reporter.say,
-    )
-    for name, count in fitted.left_out.most_common(5):
-        reporter.say(f"left out {count} times, its gradient was not finite: {name}")
-    evaluations["trained"] = evaluated(fitted.model, buckets["test"], names)
-    held_out = evaluated(fitted.model, buckets["validation"], names)
-    if held_out.spreads:
-        reporter.say(spread_text(held_out))
-    if idle := idle_text(fitted.history):
-        reporter.say(idle)
-    return Trained(fitted.model, fitted.history, evaluations, held_out)
-
-
-def _kept_start(states: Path | None, make: Callable[[], MatrixModel]) -> MatrixModel:
-    """The closed-form start, which a training that goes on does not make again: it would differ by rounding."""
-    if states is None:
-        return make()
-    folder = states / "start"
-    if not (folder / CHECKPOINT).exists():
-        start = make()
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        write_config(folder, start.settings, {})
-        save_model(folder, start)
-    return load_model(folder).model
-
-
-def basis_of_matrices(sample: Sample) -> str | None:
-    """The largest basis in which a sample has F."""
-    sizes = {basis: len(labels["fock"]) for basis, labels in sample.labels.items() if "fock" in labels}
-    return max(sizes, key=lambda basis: sizes[basis], default=None)
-
-
-def labels_for(training: Training, settings: MatrixSettings, small: str, large: str, first: Sample) -> Labels:
-    """Labels that a training needs, and all to compare with that its `first` sample has in the basis of its targets."""
-    orbital = settings.orbital_basis.casefold()
-    matrices = next((b for b, own in first.labels.items() if b.casefold() == orbital and "fock" in own), None)
-    if training.on_matrices and matrices is None:
-        having = ", ".join(basis for basis, own in first.labels.items() if "fock" in own) or "none"
-        raise InputError(
-            f"orbital_basis is {settings.orbital_basis!r}, but the data set has matrices in {having}; learn those, or "
-            "observables."
-        )
-    target, counted = (matrices, matrices) if training.on_matrices and matrices else (large, small)
-    known = list(first.labels.get(target, ()))
-    levels = ["mo_energies"] if "mo_energies" in known or not training.observables else []
-    names = dict.fromkeys([*levels, *training.observables, *comparable(known)])
-    made = training.loss(1.0).needs if training.on_matrices else frozenset()
-    return Labels(target, counted, tuple(names), matrices, made)
-
-
-def split_buckets(
-    parts: Mapping[str, Sequence[Sample]],
-    settings: MatrixSettings,
-    labels: Labels,
-    count: int,
-    folder: Path | None = None,
-) -> dict[str, list[Bucket]]:
-    """Buckets of each split, all from the same shapes, hence the same programs; see `prepared_buckets`."""
-    samples = [s for own in parts.values() for s in own]
-    split = np.repeat(np.arange(len(parts)), [len(own) for own in parts.values()])
-    every = prepared_buckets(samples, settings, labels, count, folder)
-    return {name: [b[np.flatnonzero(split[group] == i)] for group, b in every] for i, name in enumerate(parts)}
-
-
 def evaluate(
-    model: Ensemble, dataset: Dataset, split: str, trained_on: Mapping[str, Any], any_method: bool = False
+    model: Ensemble[Any], dataset: Dataset, split: str, trained_on: Mapping[str, Any], any_method: bool = False
 ) -> list[dict[str, float | str]]:
     """Error rows of the small basis and of a trained model on one split.
 
     Args:
-        model: that was trained on observables.
+        model: that was trained on observables, or of a property.
         dataset: with labels of the method and bases that the model was trained on.
         split: of `dataset`.
         trained_on: attributes of the data set that the model was trained on, see `vpotjax.io.run.training_data`.
@@ -332,17 +180,17 @@ def evaluate(
         InputError: the labels are of another method or in other bases, the split is empty, or it has elements that the
             model was not trained on.
     """
-    if model.settings.target != "fock":
+    if model.settings.target == "density":
         raise InputError(f"the model's target is {model.settings.target!r}, which has no orbital energies; train F.")
     require_same_labels(dataset, trained_on, any_method)
     small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
     samples = samples_of(dataset, split)
     require_elements(samples, model.settings.species, split)
-    names = comparable(list(samples[0].labels.get(large, {})))
+    names = comparable(list(samples[0].labels.get(large, {})), model.settings.target)
     labels = Labels(large, small, names)
     buckets = [b for _, b in prepared_buckets(samples, model.settings, labels)]
     errors = {"model": evaluated(model, buckets, names)}
-    if small != large and all(b.small is not None for b in buckets):
+    if small != large and names != ("energy",) and all(b.small is not None for b in buckets):
         errors = {small: small_basis_errors(buckets, names), **errors}
     return error_rows(errors)
 

@@ -18,6 +18,7 @@ from vpotjax._checks import InputError
 from vpotjax.batching import Batch, BatchShape
 from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.models.ensemble import Ensemble, Prediction
+from vpotjax.models.property_model import PROPERTIES
 from vpotjax.molecule import Molecule
 from vpotjax.shape_pool import ShapePool
 from vpotjax.train.arrays import over_molecules
@@ -49,7 +50,7 @@ class MoleculePrediction:
 
 
 def predictions(
-    ensemble: Ensemble,
+    ensemble: Ensemble[Any],
     molecules: Iterable[tuple[str, Molecule]],
     names: Sequence[str] | None = None,
     left_out: Callable[[str], None] | None = None,
@@ -57,9 +58,9 @@ def predictions(
     """Predictions in the order of the molecules; a few dozen at a time are in memory.
 
     Args:
-        ensemble: that predicts F; of a model of P give names that a density has.
+        ensemble: of F, P or a property.
         molecules: with their names.
-        names: of the table; default: PREDICTED, of a model of P those that a density has.
+        names: of the table; default: PREDICTED, of a model of P those that a density has, of a property its own.
         left_out: is told which molecule the model cannot predict, and why; default: the first of them is an error.
 
     Raises:
@@ -67,8 +68,9 @@ def predictions(
             the molecule.
     """
     if names is None:
-        fock = ensemble.settings.target == "fock"
-        names = [name for name in PREDICTED if fock or OBSERVABLES[name].of_density]
+        target = ensemble.settings.target
+        names = [name for name in PREDICTED if target == "fock" or OBSERVABLES[name].of_density]
+        names = [target] if target in PROPERTIES else names
     pool, stream = ShapePool(), _fitting(ensemble, molecules, left_out)
     ensemble = jax.tree.map(jnp.asarray, ensemble)
     while chunk := list(itertools.islice(stream, CHUNK)):
@@ -76,7 +78,7 @@ def predictions(
 
 
 def _fitting(
-    ensemble: Ensemble, molecules: Iterable[tuple[str, Molecule]], left_out: Callable[[str], None] | None
+    ensemble: Ensemble[Any], molecules: Iterable[tuple[str, Molecule]], left_out: Callable[[str], None] | None
 ) -> Iterator[tuple[str, Molecule]]:
     for name, molecule in molecules:
         try:
@@ -91,7 +93,7 @@ def _fitting(
 
 
 def _chunk(
-    ensemble: Ensemble, chunk: Sequence[tuple[str, Molecule]], names: tuple[str, ...], pool: ShapePool
+    ensemble: Ensemble[Any], chunk: Sequence[tuple[str, Molecule]], names: tuple[str, ...], pool: ShapePool
 ) -> Iterator[MoleculePrediction]:
     """On CPUs one molecule after the other, and of as many shapes at a time as there are processors."""
     cpu = jax.default_backend() == "cpu"
@@ -107,7 +109,7 @@ def _chunk(
 
 
 def _group(
-    ensemble: Ensemble,
+    ensemble: Ensemble[Any],
     chunk: Sequence[tuple[str, Molecule]],
     places: Sequence[int],
     shape: BatchShape,
@@ -125,7 +127,7 @@ def _group(
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _predicted(ensemble: Ensemble, batch: Batch, names: tuple[str, ...]) -> Prediction:
+def _predicted(ensemble: Ensemble[Any], batch: Batch, names: tuple[str, ...]) -> Prediction:
     def one(molecule: Batch) -> Prediction:
         prepared = ensemble.model.prepared(ensemble.settings.geometry(molecule))
         return ensemble.prediction(prepared, names)
@@ -134,7 +136,9 @@ def _predicted(ensemble: Ensemble, batch: Batch, names: tuple[str, ...]) -> Pred
 
 
 def _unpadded(name: str, molecule: Molecule, batch: Batch, prediction: Prediction) -> MoleculePrediction:
-    sizes = {"orbital": int(np.sum(batch.bases["orbital"].ao_mask)), "atom": molecule.natm, "xyz": 3}
+    sizes = {"atom": molecule.natm, "xyz": 3}
+    if "orbital" in batch.bases:
+        sizes["orbital"] = int(np.sum(batch.bases["orbital"].ao_mask))
 
     def cut(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {key: x[tuple(slice(sizes[a]) for a in OBSERVABLES[key].axes)] for key, x in values.items()}

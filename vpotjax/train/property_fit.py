@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,19 +12,18 @@ import numpy as np
 
 from vpotjax._checks import InputError
 from vpotjax._typing import Array
-from vpotjax.batching import Batch, buckets, map_arrays
+from vpotjax.batching import Batch, buckets
 from vpotjax.electronic.observables import Reference
 from vpotjax.losses import Loss
 from vpotjax.models.linear_map import LinearMap, weight_masks
-from vpotjax.models.property_model import PropertyModel, PropertySettings, composition, summed_correction, to_irreps
+from vpotjax.models.property_model import PropertyModel, PropertySettings, composition, to_irreps
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep
-from vpotjax.operators.features import SCALAR, NetworkInputs, rounding
+from vpotjax.operators.features import SCALAR, PairFeatures, rounding
 from vpotjax.operators.pairs import kind_count
 from vpotjax.operators.representation import Representation
-from vpotjax.operators.whitening import Whitening, fitted_whitening
 from vpotjax.train.descent import Descent
-from vpotjax.train.loop import descend
+from vpotjax.train.fit import fit, prepared, whitened
 from vpotjax.train.ridge import FOLDS, RidgeFit, fold_numbers, ridge
 from vpotjax.train.samples import Bucket
 
@@ -33,27 +32,32 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def property_features(molecules: Sequence[Molecule], settings: PropertySettings) -> dict[Irrep, np.ndarray]:
-    """Features summed over the pairs of each kind, by irrep of the target (molecules, kinds, channels, 2λ+1).
+    """`summed_features` with a leading axis of molecules. Pair features of one at a time are in memory.
+
+    Raises:
+        InputError: as of `PropertySettings.require`.
+    """
+    result: dict[Irrep, np.ndarray] = {}
+    for rows, values in _over_buckets(molecules, settings, lambda m: summed_features(settings, settings.features(m))):
+        for irrep, x in values.items():
+            result.setdefault(irrep, np.zeros((len(molecules), *x.shape[1:]), x.dtype))[rows] = x
+    return result
+
+
+def summed_features(settings: PropertySettings, features: PairFeatures) -> dict[Irrep, jax.Array]:
+    """Features of one molecule, summed over the pairs of each kind, by irrep of the target (kinds, channels, 2λ+1).
 
     Zero where no weight may be: odd channels of kinds of one element, and the constant, for which the composition
-    stands. Pair features of one molecule at a time are in memory.
+    stands.
     """
     species = len(settings.species)
+    member = jax.nn.one_hot(features.kinds, kind_count(species), dtype=features.values[SCALAR].dtype)
     every = settings.representation.channels(irrep for irrep, _ in settings.outputs)
     masks = {i: weight_masks(species, every[i][0], sum(every[i]), (1, 0)) for i, _ in settings.outputs}
     if SCALAR in masks:
         masks[SCALAR][:, every[SCALAR][0] - 1] = False
 
-    def sums(molecule: Batch) -> dict[Irrep, jax.Array]:
-        features = settings.features(molecule)
-        member = jax.nn.one_hot(features.kinds, kind_count(species), dtype=features.values[SCALAR].dtype)
-        return {i: jnp.einsum("pk,pcm->kcm", member, features.values[i]) * mask for i, mask in masks.items()}
-
-    result: dict[Irrep, np.ndarray] = {}
-    for rows, values in _over_buckets(molecules, settings, sums):
-        for irrep, x in values.items():
-            result.setdefault(irrep, np.zeros((len(molecules), *x.shape[1:]), x.dtype))[rows] = x
-    return result
+    return {i: jnp.einsum("pk,pcm->kcm", member, features.values[i]) * mask for i, mask in masks.items()}
 
 
 def _over_buckets(
@@ -103,14 +107,39 @@ def fit_property(
         InputError: labels of the wrong shape or number, groups of another number or too few, `descent` for a linear
             model, or more gradients that are not finite than it tolerates.
     """
-    targets, species = to_irreps(labels, settings.target), settings.species
-    folds = _folds(molecules, labels, groups)
-    without = settings.network.module(settings.outputs, len(species)) is None
+    targets = to_irreps(labels, settings.target)
+    folds = property_folds(len(molecules), labels, groups)
+    without = settings.network.module(settings.outputs, len(settings.species)) is None
     if descent is not None and without:
         raise InputError("descent is given, but settings.network is linear and has nothing to train; leave it out.")
     features = property_features(molecules, settings) if features is None else features
-    constants = {SCALAR: np.stack([np.asarray(composition(m.numbers, species), float) for m in molecules])}
-    fits = {}
+    atoms = np.stack([np.asarray(composition(m.numbers, settings.species), float) for m in molecules])
+    model, residuals = linear_property(features, atoms, targets, settings, folds)
+    if without or not model.scale:
+        return model
+    return _with_correction(model, molecules, residuals, folds == 0, descent or Descent(), report)
+
+
+def linear_property(
+    features: Mapping[Irrep, np.ndarray],
+    atoms: np.ndarray,
+    targets: Mapping[Irrep, np.ndarray],
+    settings: PropertySettings,
+    folds: np.ndarray,
+) -> tuple[PropertyModel, dict[Irrep, np.ndarray]]:
+    """The closed form of `fit_property`.
+
+    Args:
+        features: see `property_features`.
+        atoms: of each element, (molecules, species).
+        targets: by irrep (molecules, 2λ+1).
+        settings: of the model.
+        folds: (molecules,) of the cross-validation.
+
+    Returns:
+        A model without whitening and network, and the residuals of the cross-validation, by irrep.
+    """
+    constants, species, fits = {SCALAR: atoms}, settings.species, {}
     for irrep, y in targets.items():
         matrices = channel_matrices(settings.representation, irrep)
         fits[irrep] = fit_sums(features[irrep], y, matrices, folds, constants.get(irrep))
@@ -118,14 +147,11 @@ def fit_property(
     residuals = {irrep: fit.residuals for irrep, fit in fits.items()}
     size = np.sqrt(np.mean([np.mean(y**2) for y in residuals.values()]))
     weights = LinearMap({irrep: fit.weights[..., None] for irrep, fit in fits.items()})
-    model = PropertyModel(settings, None, weights, per_atom, np.asarray(size), None)
-    if without or not size:
-        return model
-    return _with_correction(model, molecules, residuals, folds == 0, descent or Descent(), report)
+    return PropertyModel(settings, None, weights, per_atom, np.asarray(size), None), residuals
 
 
-def _folds(molecules: Sequence[Molecule], labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    count = len(molecules)
+def property_folds(count: int, labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Folds of the cross-validation over `count` molecules, see `fit_property`; InputError where there are too few."""
     if len(labels) != count or count < FOLDS:
         raise InputError(f"there are {len(labels)} labels for {count} molecules; give one each, at least {FOLDS}.")
     groups = np.arange(count) if groups is None else np.asarray(groups)
@@ -178,33 +204,32 @@ def fit_sums(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Correction:
-    """`Trainable` of a property: what a network adds, by name of the irrep."""
+class Residual(Loss):
+    """Mean over irreps and their components of Δ², in units of `scale`², of what a linear map leaves of a property.
 
-    settings: PropertySettings
-    scale: float
+    Attributes:
+        target: of PROPERTIES.
+        scale: of the residuals, atomic units.
+    """
 
-    def initial(self, key: Any, content: NetworkInputs) -> Any:
-        module: Any = self.settings.network.module(self.settings.outputs, len(self.settings.species))
-        return module.init(key, content)
-
-    def output(self, params: Any, content: NetworkInputs) -> dict[str, jax.Array]:
-        added = summed_correction(self.settings, jnp.asarray(self.scale), params, content)
-        return {str(irrep): y for irrep, y in added.items()}
-
-    def predicted(self, output: Any, content: NetworkInputs, max_occupied: int | None) -> Any:
-        return output
-
-
-@dataclasses.dataclass(frozen=True)
-class _MeanSquare(Loss):
-    """Mean over irreps and their components of Δ², in units of `scale`²."""
-
+    target: str
     scale: float
 
     def __call__(self, predicted: Any, reference: Reference, progress: Array | float = 1.0) -> jax.Array:
+        """() for one molecule, from irreps by name."""
         errors = [jnp.mean((predicted[name] - y) ** 2) for name, y in reference.values.items()]
         return jnp.mean(jnp.stack(errors)) / self.scale**2
+
+    def squared_errors(self, predicted: Any, reference: Reference) -> dict[str, jax.Array]:
+        """Of the property."""
+        errors = [jnp.sum((predicted[name] - y) ** 2) for name, y in reference.values.items()]
+        return {self.target: jnp.sum(jnp.stack(errors)) / reference.natm**2}
+
+
+def residual_bucket(bucket: Bucket, residuals: Mapping[Irrep, np.ndarray]) -> Bucket:
+    """The bucket with what a linear map leaves, (molecules, 2λ+1) by irrep, for labels."""
+    values: dict[str, Array] = {str(irrep): y for irrep, y in residuals.items()}
+    return dataclasses.replace(bucket, reference=dataclasses.replace(bucket.reference, values=values))
 
 
 def _with_correction(
@@ -216,31 +241,19 @@ def _with_correction(
     report: Report,
 ) -> PropertyModel:
     """The model with a network where the molecules that are held out are better with it, else the same."""
-    size, programs = float(model.scale), {}
-    samples, whitening = _samples(molecules, model.settings, residuals, held_out)
-    train, check = ([b[chosen[rows]] for rows, b in samples] for chosen in (~held_out, held_out))
-    result = descend(_Correction(model.settings, size), train, check, _MeanSquare(size), descent, report, programs)
-    errors = [programs["check"](result.params, b.content, b.reference, b.max_occupied)[0] for b in check if len(b)]
-    before = np.mean([np.mean(y[held_out] ** 2) for y in residuals.values()]) / size**2
-    if not np.concatenate(errors).mean() < before:
+    parts: list[list[Bucket]] = [[], []]
+    for rows, geometry in _over_buckets(molecules, model.settings, model.settings.geometry):
+        natm = np.array([molecules[i].natm for i in rows])
+        labels = Reference({}, np.zeros((len(rows), 0), bool), natm, np.zeros_like(natm))
+        bucket = Bucket(tuple(molecules[i].formula for i in rows), geometry, labels, None, 0)
+        bucket = residual_bucket(bucket, {irrep: y[rows] for irrep, y in residuals.items()})
+        for part, chosen in zip(parts, (~held_out[rows], held_out[rows]), strict=True):
+            part += [bucket[np.flatnonzero(chosen)]] if chosen.any() else []
+    start = dataclasses.replace(model, whitening=whitened(parts[0], model.settings))
+    train, check = (prepared(part, start) for part in parts)
+    loss = Residual(model.settings.target, float(model.scale))
+    fitted = fit(start, model.settings, train, check, loss, descent, report=report)
+    before = np.mean([np.mean(y[held_out] ** 2) for y in residuals.values()]) / float(model.scale) ** 2
+    if not min(row["validation_loss"] for row in fitted.history) < before:
         return model
-    params = jax.tree.map(np.asarray, result.params)
-    return dataclasses.replace(model, whitening=whitening, params=params)
-
-
-def _samples(
-    molecules: Sequence[Molecule], settings: PropertySettings, residuals: dict[Irrep, np.ndarray], held_out: np.ndarray
-) -> tuple[list[tuple[np.ndarray, Bucket]], Whitening]:
-    """Network inputs and targets of groups, each with its places; and the whitening of what is not held out."""
-    groups = list(_over_buckets(molecules, settings, settings.features))
-    seen = [jax.tree.map(lambda x, r=rows: x[~held_out[r]], x) for rows, x in groups if not held_out[rows].all()]
-    whitening = fitted_whitening(seen, len(settings.species), settings.representation.matrix_count)
-    samples = []
-    for rows, features in groups:
-        inputs = map_arrays(lambda one, w: w(one, settings.precision), features, whitening)
-        own = [molecules[i] for i in rows]
-        values: dict[str, Array] = {str(irrep): y[rows] for irrep, y in residuals.items()}
-        natm = np.array([m.natm for m in own])
-        reference = Reference(values, np.zeros((len(own), 0), bool), natm, np.zeros_like(natm))
-        samples.append((rows, Bucket(tuple(m.formula for m in own), inputs, reference, None, 0)))
-    return samples, whitening
+    return fitted.model.member(0)

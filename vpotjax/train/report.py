@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax.basis import load_basis
 from vpotjax.electronic.observables import DERIVED, OBSERVABLES
 from vpotjax.metrics import bootstrap_interval
 from vpotjax.train.evaluate import Evaluation
@@ -156,15 +157,31 @@ def _decorate(axes: Axes, reference: np.ndarray, label: str) -> None:
     axes.legend(frameon=False)
 
 
-def prediction_text(prediction: MoleculePrediction, nelec: int) -> str:
+def property_text(prediction: MoleculePrediction) -> str:
+    """The properties of one molecule that were predicted without F, each with its spread, to print."""
+    molecule = prediction.molecule
+    lines = [f"{prediction.name}: {molecule.formula}, {molecule.natm} atoms"]
+    for name, value in prediction.values.items():
+        unit, own = OBSERVABLES[name].atomic_unit, _plus_minus(prediction, name)
+        if not value.ndim:
+            lines.append(f"  {name} {float(value):.6f}{own} {unit}")
+        elif value.ndim == 1:
+            lines.append(f"  {name} ({unit}) {_numbers(value)}, norm {float(np.linalg.norm(value)):.4f}{own}")
+        else:
+            lines.append(f"  {name} ({unit}), isotropic {np.trace(value) / 3:.3f}{own}")
+            lines += [f"    {_numbers(row)}" for row in value]
+    return "\n".join([*lines, *(f"  WARNING: {w}" for w in prediction.warnings)])
+
+
+def prediction_text(prediction: MoleculePrediction, basis: str) -> str:
     """ε around the gap, μ and α of one molecule, each with its spread, to print; what cannot be given has a reason.
 
     Args:
         prediction: of the molecule.
-        nelec: electrons that the model's basis holds.
+        basis: of the model's F.
     """
     molecule, values = prediction.molecule, prediction.values
-    energies, nocc = values["mo_energies"], nelec // 2
+    energies, nocc = values["mo_energies"], int(molecule.nelec(load_basis(basis, molecule.numbers))) // 2
     lines = [
         f"{prediction.name}: {molecule.formula}, {molecule.natm} atoms, charge {molecule.charge}, "
         f"{nocc} occupied orbitals"

@@ -22,7 +22,8 @@ from vpotjax.electronic.density import density_matrix
 from vpotjax.electronic.eigensolver import eigh
 from vpotjax.electronic.observables import OBSERVABLES, Reference
 from vpotjax.io.sample import Sample
-from vpotjax.models.matrix_model import Geometry, MatrixSettings, Prepared
+from vpotjax.models.matrix_model import Geometry, MatrixSettings
+from vpotjax.models.property_model import PropertySettings
 from vpotjax.train.arrays import chunk_results, chunks, in_chunks, joined, over_molecules, return_memory, selected
 
 NOBLE_CORES = (0, 2, 10, 18, 36, 54, 86)  # electrons
@@ -38,7 +39,8 @@ class Bucket:
 
     Attributes:
         names: of the molecules.
-        content: `Geometry` at first, `Prepared` once a model's linear map and whitening are known.
+        content: what the model's settings call geometry at first, `prepared` once its linear map and whitening are
+            known.
         reference: labels of the large basis.
         small: labels of the small basis itself, for the basis-set error; None where the data set has none.
         max_occupied: no molecule has more occupied orbitals.
@@ -73,7 +75,11 @@ class Bucket:
 
 
 def prepared_buckets(
-    samples: Sequence[Sample], settings: MatrixSettings, labels: Labels, count: int = 4, folder: Path | None = None
+    samples: Sequence[Sample],
+    settings: MatrixSettings | PropertySettings,
+    labels: Labels,
+    count: int = 4,
+    folder: Path | None = None,
 ) -> list[tuple[np.ndarray, Bucket]]:
     """Geometry and labels of samples in at most `count` buckets, each with the places of its samples; smallest first.
 
@@ -81,10 +87,10 @@ def prepared_buckets(
     where there is one.
 
     Raises:
-        InputError: labels are absent, or do not fit the geometry or each other.
+        InputError: labels are absent, or do not fit the geometry or each other; the model cannot describe a molecule.
     """
     for sample in samples:
-        labels.require(sample, settings)
+        labels.require(sample)
     molecules = [s.molecule for s in samples]
     result = []
     for group, shape in buckets(molecules, settings.bases, count, pair_cutoff=settings.representation.cutoff):
@@ -103,12 +109,12 @@ def prepared_buckets(
     return result
 
 
-def _geometries(settings: MatrixSettings, batch: Any) -> Geometry:
+def _geometries(settings: MatrixSettings | PropertySettings, batch: Any) -> Any:
     return over_molecules(settings.geometry, batch)
 
 
 @jax.jit
-def _prepare(model: Any, geometry: Geometry) -> Prepared:
+def _prepare(model: Any, geometry: Any) -> Any:
     return over_molecules(model.prepared, geometry)
 
 
@@ -142,7 +148,7 @@ class Labels:
         """Labels of those observables."""
         return tuple(dict.fromkeys(OBSERVABLES[name].label for name in self.observables))
 
-    def require(self, sample: Sample, settings: MatrixSettings) -> None:
+    def require(self, sample: Sample) -> None:
         """Raise InputError where labels are absent."""
         matrices = ((self.matrices, ("mo_energies", "fock", "overlap")),) if self.matrices else ()
         levels = ((self.small, ("mo_energies",)),) if "mo_energies" in self.names else ()
@@ -156,12 +162,17 @@ class Labels:
                 raise InputError(f"sample {sample.name!r}, labels {basis!r} lack {', '.join(lacking)}; add them.")
 
     def references(
-        self, samples: Sequence[Sample], geometry: Geometry, settings: MatrixSettings, folder: Path | None = None
+        self,
+        samples: Sequence[Sample],
+        geometry: Any,
+        settings: MatrixSettings | PropertySettings,
+        folder: Path | None = None,
     ) -> tuple[Reference, Reference | None]:
         """Of the large and of the small basis; matrices are in files of `folder` where there is one."""
-        space, nao = geometry.space, geometry.baseline.shape[-1]
+        nao = geometry.baseline.shape[-1] if isinstance(geometry, Geometry) else 0
         matrices: dict[str, Array] = {}
         if self.matrices:
+            space = geometry.space
             matrices["fock"] = joined(_focks(samples, geometry, self.matrices), folder)
             if self.made & {"orbitals", "levels"}:
                 arrays = matrices["fock"], space.overlap, space.basis.ao_mask
@@ -237,14 +248,17 @@ def _require_consistent(sample: Sample, fock: np.ndarray, overlap: np.ndarray, p
         )
 
 
-def _reference(samples: Sequence[Sample], basis: str, labels: Labels, settings: MatrixSettings, nao: int) -> Reference:
+def _reference(
+    samples: Sequence[Sample], basis: str, labels: Labels, settings: MatrixSettings | PropertySettings, nao: int
+) -> Reference:
+    orbital = next(iter(settings.bases.values()))  # of a model of a property that of its operators
     levels, masks = np.zeros((len(samples), nao)), np.zeros((len(samples), nao), bool)
     electrons = np.zeros(len(samples), int)
     for i, sample in enumerate(samples):
         if "mo_energies" not in labels.names:  # none is compared
-            electrons[i] = sample.molecule.nelec(load_basis(settings.orbital_basis, sample.molecule.numbers))
+            electrons[i] = sample.molecule.nelec(load_basis(orbital, sample.molecule.numbers))
             continue
-        own, exists, electrons[i] = partners(sample, basis, labels.small, settings.orbital_basis)
+        own, exists, electrons[i] = partners(sample, basis, labels.small, orbital)
         levels[i, : len(own)], masks[i, : len(own)] = own, exists
         masks[i, sample.labels[labels.small]["mo_energies"].size :] = False
     values = {name: _stacked(samples, basis, name) for name in labels.names if name != "mo_energies"}
@@ -255,7 +269,9 @@ def _reference(samples: Sequence[Sample], basis: str, labels: Labels, settings: 
 def _stacked(samples: Sequence[Sample], basis: str, name: str) -> np.ndarray:
     """Labels of one name, those of atoms padded."""
     arrays = [np.asarray(s.labels[basis][name]) for s in samples]
-    return pad_arrays(arrays, tuple(np.max([a.shape for a in arrays], axis=0)) if arrays[0].ndim else ())
+    if not arrays[0].ndim:
+        return np.stack(arrays)
+    return pad_arrays(arrays, tuple(np.max([a.shape for a in arrays], axis=0)))
 
 
 def partners(sample: Sample, basis: str, small: str, orbital: str) -> tuple[np.ndarray, np.ndarray, int]:

@@ -1,0 +1,89 @@
+"""What trainings of both families share: what they are told and return, buckets by split, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from vpotjax.io.sample import Sample
+from vpotjax.models.ensemble import Ensemble
+from vpotjax.models.matrix_model import MatrixSettings
+from vpotjax.models.property_model import PropertySettings
+from vpotjax.train.evaluate import Evaluation, evaluated
+from vpotjax.train.fit import Fitted
+from vpotjax.train.report import idle_text, spread_text
+from vpotjax.train.samples import Bucket, Labels, prepared_buckets
+
+
+class Reporter(Protocol):
+    """What the pipeline tells whoever watches."""
+
+    def say(self, text: str) -> None:
+        """A line of text."""
+
+    def progress(self, row: dict[str, Any], members: int) -> None:
+        """A row of metrics of one of `members` networks, with its number and step."""
+
+
+class Trained(NamedTuple):
+    """Models, rows of metrics, evaluations of the test molecules by name of the model, of which the ensemble's is last,
+    and that of the ensemble on the validation molecules.
+    """
+
+    model: Ensemble[Any]
+    history: list[dict[str, Any]]
+    evaluations: dict[str, Evaluation]
+    validation: Evaluation
+
+
+class Folders(NamedTuple):
+    """Where a training may keep features, and its states, from which it goes on; None: in memory, not at all."""
+
+    features: Path | None = None
+    states: Path | None = None
+
+
+IN_MEMORY = Folders()
+
+
+def split_buckets(
+    parts: Mapping[str, Sequence[Sample]],
+    settings: MatrixSettings | PropertySettings,
+    labels: Labels,
+    count: int,
+    folder: Path | None = None,
+) -> dict[str, list[Bucket]]:
+    """Buckets of each split, all from the same shapes, hence the same programs; see `prepared_buckets`."""
+    samples = [s for own in parts.values() for s in own]
+    split = np.repeat(np.arange(len(parts)), [len(own) for own in parts.values()])
+    every = prepared_buckets(samples, settings, labels, count, folder)
+    return {name: [b[np.flatnonzero(split[group] == i)] for group, b in every] for i, name in enumerate(parts)}
+
+
+def concluded(
+    fitted: Fitted,
+    buckets: Mapping[str, Sequence[Bucket]],
+    names: Sequence[str],
+    evaluations: Mapping[str, Evaluation],
+    reporter: Reporter,
+) -> Trained:
+    """The end of a training: the model on test and validation molecules, and what is to be said of it.
+
+    Args:
+        fitted: from `fit`.
+        buckets: by split, with geometry for content.
+        names: of the observables that are compared.
+        evaluations: of the test molecules, of other models.
+        reporter: is told.
+    """
+    for name, count in fitted.left_out.most_common(5):
+        reporter.say(f"left out {count} times, its gradient was not finite: {name}")
+    tested, held_out = (evaluated(fitted.model, buckets[part], names) for part in ("test", "validation"))
+    if held_out.spreads:
+        reporter.say(spread_text(held_out))
+    if idle := idle_text(fitted.history):
+        reporter.say(idle)
+    return Trained(fitted.model, fitted.history, {**evaluations, "trained": tested}, held_out)
