@@ -10,6 +10,7 @@ import numpy as np
 from vpotjax._checks import InputError
 from vpotjax.molecule import Molecule
 from vpotjax.units import DALTON_TO_ELECTRON_MASS, HARTREE_TO_KELVIN, HARTREE_TO_WAVENUMBER
+from vpotjax.vibrations import normal_modes
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -103,27 +104,9 @@ def thermal_displacements(
     """
     if temperature < 0:
         raise InputError(f"temperature is {temperature} K; give a value ≥ 0.")
-    natm = molecule.natm
-    root_mass = np.repeat(np.sqrt(masses * DALTON_TO_ELECTRON_MASS), 3)
-    weighted = hessian.transpose(0, 2, 1, 3).reshape(3 * natm, 3 * natm) / np.outer(root_mass, root_mass)
-    internal = _internal_space(np.asarray(molecule.positions), root_mass)
-    eigenvalues, modes = np.linalg.eigh(internal.T @ weighted @ internal)
-    frequency = np.sqrt(np.maximum(eigenvalues, (MIN_WAVENUMBER / HARTREE_TO_WAVENUMBER) ** 2))
+    modes = normal_modes(np.asarray(molecule.positions), hessian, masses)
+    frequency = np.sqrt(np.maximum(modes.squares, (MIN_WAVENUMBER / HARTREE_TO_WAVENUMBER) ** 2))
     ratio = frequency * HARTREE_TO_KELVIN / (2 * max(temperature, 1e-6))
-    sigma = np.sqrt(1 / (2 * frequency * np.tanh(ratio)))
+    sigma = np.sqrt(1 / (2 * frequency * np.tanh(ratio) * DALTON_TO_ELECTRON_MASS))  # of Q, bohr √dalton
     normal = np.random.default_rng(seed).standard_normal((count, len(frequency)))
-    displacement = (normal * sigma) @ (internal @ modes).T / root_mass
-    return np.asarray(molecule.positions) + displacement.reshape(count, natm, 3)
-
-
-def _internal_space(positions: np.ndarray, root_mass: np.ndarray) -> np.ndarray:
-    """Orthonormal basis of mass-weighted displacements without translation and rotation."""
-    natm = len(positions)
-    translations = np.tile(np.eye(3), (natm, 1))
-    weights = root_mass[::3] ** 2
-    centred = positions - np.average(positions, axis=0, weights=weights)
-    rotations = np.cross(np.eye(3)[None], centred[:, None]).transpose(0, 2, 1).reshape(3 * natm, 3)
-    rigid = np.hstack([translations, rotations]) * root_mass[:, None]
-    left, singular, _ = np.linalg.svd(rigid, full_matrices=True)
-    rank = int(np.sum(singular > 1e-6 * singular[0]))
-    return left[:, rank:]
+    return np.asarray(molecule.positions) + np.einsum("ck,kai->cai", normal * sigma, modes.displacements)
