@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 import vpotjax as vp
+from tests.molecules import g2
 from tests.train.test_pipeline import TINY, Silent, dataset_of
 from vpotjax.io.dataset import Dataset
 from vpotjax.io.model import load_model
 from vpotjax.nn import MatrixPower
 from vpotjax.train.descent import Descent
 from vpotjax.train.pipeline import train_run
+from vpotjax.train.predict import predictions
 
 WEIGHTS = {"polarizability": 1.0}
 
@@ -35,7 +37,7 @@ def before(tmp_path_factory):
 def tuned(before, folder, **changes):
     dataset, run = before
     descent = Descent(steps=20, batch_size=2, evaluations=4, learning_rate=1e-2, **changes.pop("descent", {}))
-    training = dataclasses.replace(TINY, start=str(run), weights=WEIGHTS, descent=descent, **changes)
+    training = dataclasses.replace(TINY, **{"start": str(run), "weights": WEIGHTS, "descent": descent, **changes})
     return train_run(dataset, folder, training, Silent())
 
 
@@ -68,13 +70,49 @@ def test_frozen_parts_stay(before, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("levels", [True, False])
+def test_a_model_learns_another_element(before, tmp_path, levels):
+    """Nitrogen beside H and O; what was predicted of water stays until the networks move."""
+    data = dataset_of(train=("NH3", 3), validation=("H2O", 1), test=("NH3", 1))
+    data = data if levels else of_polarizabilities(data)
+    run, old = tmp_path / "run", load_model(before[1])
+    outcome = tuned((data, before[1]), run, **({"weights": {"mo_energies": 1.0}} if levels else {}))
+    new = load_model(run)
+    assert (old.settings.species, new.settings.species) == ((1, 8), (1, 7, 8))
+    water = [s.molecule for s in dataset_of(test=("H2O", 1)).samples]
+    kept = dataclasses.replace(new, model=dataclasses.replace(new.model, params=grown(old, new)))
+    for name in ("dipole", "mo_energies"):
+        found, wanted = (observed(model, water[0])[name] for model in (kept, old))
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())  # float32 networks
+    name = "mo_energies" if levels else "polarizability"
+    assert outcome.rows[-1][name] < outcome.rows[-2][name]
+    assert new.model.whitening.reach[1] > 0  # of one nitrogen atom
+
+
+def observed(model, molecule):
+    ((_, found),) = [(p.name, p.values) for p in predictions(model, [("one", molecule)], ("dipole", "mo_energies"))]
+    return found
+
+
+def grown(old, new):
+    """Parameters of the old networks for the elements of the new model; N has those of O, which is next to it."""
+    more = {2: np.array([0, 1, 1]), 5: np.array([0, 1, 1, 2, 3, 3, 4, 4, 4])}
+
+    def one(own, like):
+        for axis in range(own.ndim):
+            own = own if own.shape[axis] == like.shape[axis] else np.take(own, more[own.shape[axis]], axis)
+        return own
+
+    return jax.tree.map(one, old.model.params, new.model.params)
+
+
 def test_other_settings_and_elements_are_refused(before, tmp_path):
     with pytest.raises(vp.InputError, match=r"network is MatrixPower.*in the model of start="):
         tuned(before, tmp_path / "run", network=MatrixPower())
     with pytest.raises(vp.InputError, match="frame is 'ao', but 'lowdin' in the model"):
         tuned(before, tmp_path / "run", frame="ao")
-    ammonia = of_polarizabilities(dataset_of(train=("NH3", 2), validation=("NH3", 1), test=("NH3", 1)))
-    with pytest.raises(vp.InputError, match="N"):
-        tuned((ammonia, before[1]), tmp_path / "run")
+    chlorine = [dataclasses.replace(s, molecule=g2("HCl")) for s in before[0].samples]
+    with pytest.raises(vp.InputError, match=r"elements \[17\] have more shells in 'sto-3g' than those of the model"):
+        tuned((Dataset(chlorine, before[0].attributes), before[1]), tmp_path / "run")
     with pytest.raises(vp.InputError, match=r"none.*holds no config\.json"):
         tuned((before[0], tmp_path / "none"), tmp_path / "run")

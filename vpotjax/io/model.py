@@ -50,7 +50,7 @@ def save_model(
     """
     own: Ensemble[Any] = model if isinstance(model, Ensemble) else Ensemble.of([model])
     settings, arrays = own.settings, _arrays(own)
-    _require_shapes("the model", arrays, _shapes(settings, own.members, arrays, _initial(settings)))
+    _require_shapes("the model", arrays, _shapes(settings, own.members, arrays, initial_shapes(settings)))
     record = {"kind": KINDS[type(settings)], "version": VERSION, "members": own.members, **_fit_record(settings)}
     if data is not None:
         record["data"] = json_ready(data)
@@ -97,7 +97,7 @@ def _load(folder: Path, network: Network | None) -> tuple[Settings, dict[str, An
     members = record["members"] if record else None
     if members is None:
         raise InputError(f"checkpoint in {str(folder)!r} does not say how many networks it has; train again.")
-    initial = _initial(settings)
+    initial = initial_shapes(settings)
     wanted = _shapes(settings, members, arrays, initial)
     _require_shapes(f"checkpoint in {str(folder)!r}", arrays, wanted)
     require_finite(arrays, f"checkpoint in {str(folder)!r}")
@@ -243,7 +243,7 @@ def _channels(settings: Settings) -> dict[Irrep, tuple[int, int]]:
     return settings.representation.channels(irrep for irrep, _ in settings.outputs)
 
 
-def _initial(settings: Settings) -> Any:
+def initial_shapes(settings: Settings) -> Any:
     """Parameters of one network, as shapes; None where it has no module."""
     module = settings.network.module(settings.outputs, len(settings.species))
     if module is None:

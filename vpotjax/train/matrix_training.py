@@ -17,6 +17,7 @@ from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.matrix_model import MatrixModel, MatrixSettings
 from vpotjax.train.config import CORRECTION, Training
 from vpotjax.train.devices import told
+from vpotjax.train.elements import with_elements
 from vpotjax.train.evaluate import comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
 from vpotjax.train.samples import Labels
@@ -51,6 +52,10 @@ def trained_matrix(
     labels = labels_for(training, settings, small, large, parts["train"][0])
     buckets = split_buckets(parts, settings, labels, training.buckets, folders.features)
     train, validation = buckets["train"], buckets["validation"]
+    matrices = (lambda b: b.reference.values[training.target]) if training.on_matrices else aligned_matrices
+    if before is not None and before.settings != settings:
+        told_levels = labels.matrices is not None or "mo_energies" in labels.names
+        before = told(with_elements(before, settings, train, validation, matrices if told_levels else None))
     whitening = whitened(train, settings) if before is None else before.model.whitening
     evaluations, names = {}, comparable(labels.names, settings.target)
     basis_set = small != large and all(b.small is not None for b in buckets["test"] if len(b))
@@ -60,7 +65,6 @@ def trained_matrix(
         reporter.say(f"Direct fit: ridge regression of the {labels.matrices} Fock matrix")
         direct = linear_fit(train, validation, settings, whitening, lambda b: b.reference.values[training.target])
         evaluations["direct fit"] = evaluated(Ensemble.of([direct]), buckets["test"], names)
-    matrices = (lambda b: b.reference.values[training.target]) if training.on_matrices else aligned_matrices
     if before is None:
         start = _kept_start(folders.states, lambda: linear_fit(train, validation, settings, whitening, matrices))
         start = told(start)  # of several processes, which may differ by rounding

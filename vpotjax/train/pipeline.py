@@ -24,9 +24,10 @@ from vpotjax.io.sample import SPLITS, Sample
 from vpotjax.io.settings import Settings, json_ready, settings_json
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.matrix_model import MatrixSettings
-from vpotjax.models.property_model import PROPERTIES
+from vpotjax.models.property_model import PROPERTIES, PropertySettings
 from vpotjax.train.config import Training
 from vpotjax.train.devices import leads, require_same, told
+from vpotjax.train.elements import with_species
 from vpotjax.train.evaluate import comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import trains_together
 from vpotjax.train.log import TrainingLog
@@ -65,11 +66,16 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     parts = {name: samples_of(dataset, name) for name in SPLITS}
     before: Ensemble[Any] | None = None if training.start is None else load_model(training.start)
     species = tuple(sorted({int(z) for s in parts["train"] for z in s.molecule.numbers if z}))
-    species = species if before is None else before.settings.species
+    if before is not None:
+        more = isinstance(before.settings, MatrixSettings)  # of a property the closed form knows its elements only
+        species = tuple(sorted({*before.settings.species, *(species if more else ())}))
     for name, samples in parts.items():
         require_elements(samples, species, name)
+    settings: MatrixSettings | PropertySettings
     if before is not None:
         settings = training.settings_from(before.settings)
+        if species != settings.species and isinstance(settings, MatrixSettings):
+            settings = with_species(settings, species)
     elif training.target in PROPERTIES:
         settings = training.property_settings(species)
     else:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vpotjax._checks import InputError
-from vpotjax.basis import load_basis
 from vpotjax.electronic.observables import DERIVED, OBSERVABLES
 from vpotjax.metrics import bootstrap_interval
 from vpotjax.train.evaluate import Evaluation
@@ -173,15 +172,15 @@ def property_text(prediction: MoleculePrediction) -> str:
     return "\n".join([*lines, *(f"  WARNING: {w}" for w in prediction.warnings)])
 
 
-def prediction_text(prediction: MoleculePrediction, basis: str) -> str:
+def prediction_text(prediction: MoleculePrediction, nelec: int) -> str:
     """ε around the gap, μ and α of one molecule, each with its spread, to print; what cannot be given has a reason.
 
     Args:
         prediction: of the molecule.
-        basis: of the model's F.
+        nelec: electrons that the model's basis holds.
     """
     molecule, values = prediction.molecule, prediction.values
-    energies, nocc = values["mo_energies"], int(molecule.nelec(load_basis(basis, molecule.numbers))) // 2
+    energies, nocc = values["mo_energies"], nelec // 2
     lines = [
         f"{prediction.name}: {molecule.formula}, {molecule.natm} atoms, charge {molecule.charge}, "
         f"{nocc} occupied orbitals"
