@@ -6,8 +6,8 @@
     python -m benchmarks.qm7 report         the tables of all rows that are there
 
 Errors are RMSE of ‖Δ‖/natm (Suman et al. 2025, JCTC 21, 6505, whose linear models are the last row) and the mean
-absolute error of the gap. How the settings were chosen, with test errors in view, is in qm7.md. Runs are kept in
-runs/qm7.
+absolute error of the gap. How the settings were chosen, with test errors in view, is in docs/benchmarks/qm7.md. Runs
+are kept in runs/qm7.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ A pair is left out where
 with μ = ab/(a + b), R = |A − B| and c the largest contraction coefficient of a normalised primitive: within small
 factors a bound of its overlap and of its kinetic energy. An element then changes by some tens of thresholds, of V by as
 many times the nuclear charge. Functions that are called with concrete positions make such lists themselves above
-AUTOMATIC_ABOVE pairs, where that begins to pay (benchmarks/integrals.md); under jit they use all
+AUTOMATIC_ABOVE pairs, where that begins to pay (docs/benchmarks/integrals.md); under jit they use all
 pairs, unless given lists.
 """
 

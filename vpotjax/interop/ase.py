@@ -34,7 +34,7 @@ SPREAD, EXCESS = "_spread", "excess"
 
 
 class VpotjaxCalculator(Calculator):
-    """Observables of a model, by ASE's interface: a dipole, charges, a polarizability, levels and the gap.
+    """Observables of a model, by ASE's interface: a dipole, charges, a polarizability, levels and the gap::
 
         atoms.calc = VpotjaxCalculator(load_model("runs/demo"))
         atoms.get_dipole_moment(); atoms.calc.results["polarizability"]

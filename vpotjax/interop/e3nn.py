@@ -1,6 +1,6 @@
 """e3nn-jax: pair features as an `IrrepsArray`, and what a network returns back from one.
 
-A network of e3nn-jax can stand between representation and F:
+A network of e3nn-jax can stand between representation and F::
 
     @dataclasses.dataclass(frozen=True)
     class MyNetwork:

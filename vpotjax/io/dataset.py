@@ -88,7 +88,7 @@ def embedded_dataset_path() -> Path:
 class DatasetWriter:
     """Samples one after the other into a new file, of any number: what is in memory are their geometries.
 
-    The file is there, whole, when the context ends without an error, and not before; one that exists is not touched.
+    The file is there, whole, when the context ends without an error, and not before; one that exists is not touched::
 
         with DatasetWriter("water.h5") as writer:
             for sample in samples:
