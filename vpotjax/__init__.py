@@ -27,6 +27,7 @@ from vpotjax.integrals.nuclear_attraction import (
 )
 from vpotjax.integrals.overlap import cross_overlap, overlap
 from vpotjax.integrals.screening import significant_pairs
+from vpotjax.io.pretrained import load_pretrained
 from vpotjax.models import Ensemble, MatrixModel, MatrixSettings
 from vpotjax.molecule import Molecule
 from vpotjax.operators.powers import potential_powers
@@ -56,6 +57,7 @@ __all__ = [
     "io",
     "kinetic",
     "load_basis",
+    "load_pretrained",
     "losses",
     "lowdin_charges",
     "mayer_bond_orders",

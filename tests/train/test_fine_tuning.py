@@ -70,7 +70,7 @@ def test_frozen_parts_stay(before, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("levels", [True, False])
+@pytest.mark.parametrize("levels", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_model_learns_another_element(before, tmp_path, levels):
     """Nitrogen beside H and O; what was predicted of water stays until the networks move."""
     data = dataset_of(train=("NH3", 3), validation=("H2O", 1), test=("NH3", 1))

@@ -132,7 +132,7 @@ def test_whatever_stops_a_training_leaves_nothing(tmp_path, monkeypatch, error):
     def stopped(*_):
         raise error("stopped")
 
-    monkeypatch.setattr("vpotjax.train.pipeline.prepared_buckets", stopped)
+    monkeypatch.setattr("vpotjax.train.stages.prepared_buckets", stopped)
     with pytest.raises(error, match="stopped"):
         train_run(complete(), tmp_path / "run", TINY, Silent())
     assert not list(tmp_path.iterdir())

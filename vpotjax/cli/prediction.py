@@ -27,8 +27,8 @@ class Predict:
     file: tyro.conf.Positional[Path]
     """xyz, extxyz, mol, sdf, pdb, gen, traj, db or json, or a folder of such; every structure is predicted, with the
     charge that it has"""
-    run: Path
-    """Folder that 'demo' or 'train' wrote."""
+    run: Path | None = None
+    """Folder that 'demo' or 'train' wrote; default: the model that the package ships, of H, C, N and O."""
     out: Path | None = None
     """extxyz, h5 or csv file to write; default: the first 20 are printed."""
     skip: bool = False
@@ -41,11 +41,16 @@ def _predict(command: Predict) -> None:
     from rich.console import Console
 
     from vpotjax.io.model import load_model
+    from vpotjax.io.pretrained import PRETRAINED, pretrained_path
     from vpotjax.molecule import iterate_molecules
     from vpotjax.train.predict import predictions
     from vpotjax.train.report import expected_text
 
-    model, expected, console = load_model(command.run), expected_text(command.run), Console()
+    run, console = command.run or pretrained_path(), Console()
+    model, expected = load_model(run), expected_text(run)
+    if command.run is None:
+        about = f"Model: {PRETRAINED['levels']}; card: {run / 'MODEL_CARD.md'}"
+        console.print(about, highlight=False, markup=False, soft_wrap=True)
 
     def tell(text: str) -> None:
         console.print(f"left out: {text}", highlight=False, markup=False, soft_wrap=True)
@@ -65,14 +70,18 @@ def _require_some(count: int, file: Path) -> None:
 
 
 def _print_predictions(command: Predict, predicted: Iterator[Any], model: Any, console: Console) -> None:
+    from vpotjax.basis import load_basis
     from vpotjax.train.report import prediction_text, property_text
 
     count, settings = 0, model.settings
     for count, prediction in enumerate(predicted, 1):
         if count > PRINTED:
             break
-        of_matrix = "orbital" in settings.bases
-        text = prediction_text(prediction, settings.bases["orbital"]) if of_matrix else property_text(prediction)
+        if "orbital" in settings.bases:
+            numbers = prediction.molecule.numbers
+            text = prediction_text(prediction, prediction.molecule.nelec(load_basis(settings.orbital_basis, numbers)))
+        else:
+            text = property_text(prediction)
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     _require_some(count, command.file)
     if count > PRINTED:
