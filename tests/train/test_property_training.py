@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import vpotjax as vp
+from tests.train.test_pipeline import Silent
 from vpotjax.cli import main
 from vpotjax.interop.ase import VpotjaxCalculator
 from vpotjax.interop.pyscf import initial_guess, to_pyscf
@@ -33,14 +34,6 @@ TINY = Training(
     descent=Descent(steps=4, batch_size=4, evaluations=2),
     buckets=1,
 )
-
-
-class Silent:
-    def say(self, text):
-        pass
-
-    def progress(self, row, members):
-        pass
 
 
 class Ending(Silent):

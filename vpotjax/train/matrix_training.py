@@ -19,9 +19,9 @@ from vpotjax.train.config import CORRECTION, Training
 from vpotjax.train.devices import told
 from vpotjax.train.elements import with_elements
 from vpotjax.train.evaluate import comparable, evaluated, small_basis_errors
-from vpotjax.train.fit import aligned_matrices, fit, linear_fit, prepared, whitened
+from vpotjax.train.fit import aligned_matrices, linear_fit, prepared, whitened
 from vpotjax.train.samples import Labels
-from vpotjax.train.stages import IN_MEMORY, Folders, Reporter, Trained, concluded, split_buckets
+from vpotjax.train.stages import IN_MEMORY, Folders, Reporter, Trained, concluded, split_buckets, trained_networks
 
 
 def trained_matrix(
@@ -79,21 +79,8 @@ def trained_matrix(
     if not training.on_matrices:  # those have done their part
         train, validation = ([b.with_labels(labels.names) for b in own] for own in (train, validation))
     train, validation = prepared(train, start, folders.features), prepared(validation, start, folders.features)
-    reporter.say(f"Training {training.members} networks: {training.descent.text()}")
-    loss = training.loss(residual)
-    fitted = fit(
-        start,
-        settings,
-        train,
-        validation,
-        loss,
-        training.descent,
-        members=training.members,
-        together=training.together,
-        report=lambda row: reporter.progress(row, training.members),
-        states=folders.states,
-        before=before,
-        say=reporter.say,
+    fitted = trained_networks(
+        start, settings, train, validation, training.loss(residual), training, reporter, folders, before
     )
     return concluded(fitted, buckets, names, evaluations, reporter)
 

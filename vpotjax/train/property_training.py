@@ -18,10 +18,10 @@ from vpotjax.train.arrays import in_chunks, over_molecules
 from vpotjax.train.config import Training
 from vpotjax.train.devices import told
 from vpotjax.train.evaluate import evaluated, small_basis_errors
-from vpotjax.train.fit import fit, prepared, whitened
+from vpotjax.train.fit import prepared, whitened
 from vpotjax.train.property_fit import Residual, linear_property, property_folds, residual_bucket, summed_features
 from vpotjax.train.samples import Bucket, Labels
-from vpotjax.train.stages import IN_MEMORY, Folders, Reporter, Trained, concluded, split_buckets
+from vpotjax.train.stages import IN_MEMORY, Folders, Reporter, Trained, concluded, split_buckets, trained_networks
 
 Residuals = list[dict[Irrep, np.ndarray]]
 """What a linear map leaves of each bucket, by irrep (molecules, 2λ+1)."""
@@ -68,21 +68,8 @@ def trained_property(
     reporter.say(f"Linear map: root mean square of what it leaves of molecules unseen {float(start.scale):.3g} (a.u.)")
     train = [residual_bucket(b, own) for b, own in zip(prepared(train, start, folders.features), left, strict=True)]
     held = zip(prepared(validation, start, folders.features), _left(validation, start), strict=True)
-    reporter.say(f"Training {training.members} networks: {training.descent.text()}")
-    fitted = fit(
-        start,
-        settings,
-        train,
-        [residual_bucket(b, own) for b, own in held],
-        Residual(target, float(start.scale)),
-        training.descent,
-        members=training.members,
-        together=training.together,
-        report=lambda row: reporter.progress(row, training.members),
-        states=folders.states,
-        before=before,
-        say=reporter.say,
-    )
+    validation, loss = [residual_bucket(b, own) for b, own in held], Residual(target, float(start.scale))
+    fitted = trained_networks(start, settings, train, validation, loss, training, reporter, folders, before)
     return concluded(fitted, buckets, names, evaluations, reporter)
 
 

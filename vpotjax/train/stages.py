@@ -9,11 +9,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from vpotjax.io.sample import Sample
+from vpotjax.losses import Loss
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.matrix_model import MatrixSettings
 from vpotjax.models.property_model import PropertySettings
+from vpotjax.train.config import Training
 from vpotjax.train.evaluate import Evaluation, evaluated
-from vpotjax.train.fit import Fitted
+from vpotjax.train.fit import Fitted, fit
 from vpotjax.train.report import idle_text, spread_text
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 
@@ -61,6 +63,35 @@ def split_buckets(
     split = np.repeat(np.arange(len(parts)), [len(own) for own in parts.values()])
     every = prepared_buckets(samples, settings, labels, count, folder)
     return {name: [b[np.flatnonzero(split[group] == i)] for group, b in every] for i, name in enumerate(parts)}
+
+
+def trained_networks(
+    start: Any,
+    settings: MatrixSettings | PropertySettings,
+    train: Sequence[Bucket],
+    validation: Sequence[Bucket],
+    loss: Loss,
+    training: Training,
+    reporter: Reporter,
+    folders: Folders,
+    before: Ensemble[Any] | None,
+) -> Fitted:
+    """`fit` as the configuration says; see there."""
+    reporter.say(f"Training {training.members} networks: {training.descent.text()}")
+    return fit(
+        start,
+        settings,
+        train,
+        validation,
+        loss,
+        training.descent,
+        members=training.members,
+        together=training.together,
+        report=lambda row: reporter.progress(row, training.members),
+        states=folders.states,
+        before=before,
+        say=reporter.say,
+    )
 
 
 def concluded(
