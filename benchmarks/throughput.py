@@ -1,7 +1,7 @@
 """Molecules per second of a training on ε, μ and α of QM7, what binds it, and the same by PySCFAD.
 
-    python -m benchmarks.throughput rate     a network in a thread for each core, against the size of the batch;
-                                             compilations after the first evaluation
+    python -m benchmarks.throughput rate     a network in a thread for each core, against the size of the batch:
+                                             compilations after the first evaluation, and memory (Linux)
     python -m benchmarks.throughput outside  share of the time outside of compiled programs, one thread
     python -m benchmarks.throughput parts    milliseconds of the parts of a step, one thread
     python -m benchmarks.throughput peer     32 molecules: PySCFAD molecule by molecule in place of our observables
@@ -88,6 +88,7 @@ def rate() -> None:
             rows.append(row)
             times.append(time.perf_counter())
 
+        before = memory(from_now=True)
         cpu = [time.process_time(), time.perf_counter()]
         fit(own.start, own.settings, own.train, own.validation, own.loss, descent, members=cores, report=report)
         used = (time.process_time() - cpu[0]) / (time.perf_counter() - cpu[1]) / cores
@@ -96,9 +97,17 @@ def rate() -> None:
         print(
             f"batch {size}: {cores * statistics.median(rates):.0f} molecules per second on {cores} cores, evaluations "
             f"included; cores busy {used:.0%} of the time, compilation included; {late} compilations after the first "
-            "evaluation",
+            f"evaluation; {memory() - before:.2f} GB at most, beyond the {before:.2f} GB of data and program",
             flush=True,
         )
+
+
+def memory(from_now: bool = False) -> float:
+    """GB that the process has held at most since it was last asked `from_now`, which gives those that it holds."""
+    if from_now:
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e6
 
 
 def outside(own: Ready) -> None:

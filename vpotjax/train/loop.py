@@ -282,18 +282,29 @@ def _first_record(held: tuple[int, float], errors: dict[str, float]) -> Record:
 
 
 def _kept(walk: Walk, best: Any, course: Course) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arrays by number, and what JSON holds."""
-    leaves = jax.tree.leaves((walk, best))
+    """Numbers of each type in one array, which is written in half the time of its parts, and what JSON holds."""
+    numbers: dict[str, list[np.ndarray]] = {}
+    for leaf in jax.tree.leaves((walk, best)):
+        numbers.setdefault(str(leaf.dtype), []).append(np.asarray(leaf).ravel())
     records = [record._asdict() | {"left_out": dict(record.left_out)} for record in course.records]
-    return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}, course._asdict() | {"records": records}
+    arrays = {kind: np.concatenate(parts) for kind, parts in numbers.items()}
+    return arrays, course._asdict() | {"records": records}
 
 
 def _restored(walk: Walk, best: Any, arrays: dict[str, Any], entries: dict[str, Any]) -> tuple[Walk, Any, Course]:
     """The inverse of `_kept`; walk and best give the structure."""
-    if "records" not in entries:
-        raise InputError("the states of this training are of an older version of vpotjax; delete the run folder.")
     leaves, structure = jax.tree.flatten((walk, best))
-    kept = [jnp.asarray(arrays[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
+    sizes = Counter[str]()
+    for leaf in leaves:
+        sizes[str(leaf.dtype)] += leaf.size
+    if "records" not in entries or sizes != {kind: x.size for kind, x in arrays.items()}:
+        raise InputError("the states of this training are of an older version of vpotjax; delete the run folder.")
+    kept, starts = [], Counter[str]()
+    for leaf in leaves:
+        kind = str(leaf.dtype)
+        own = arrays[kind][starts[kind] : starts[kind] + leaf.size]
+        kept.append(jnp.asarray(own.reshape(leaf.shape)))
+        starts[kind] += leaf.size
     walk, best = jax.tree.unflatten(structure, kept)
     records = [
         Record(**own | {"held": (int(own["held"][0]), float(own["held"][1])), "left_out": Counter(own["left_out"])})
