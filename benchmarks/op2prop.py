@@ -31,6 +31,7 @@ from benchmarks.labels import labelled
 from vpotjax.models.property_model import PROPERTIES, PropertySettings, composition
 from vpotjax.molecule import Molecule
 from vpotjax.nn.gated import Gated
+from vpotjax.operators.blocks import Irrep
 from vpotjax.operators.features import SCALAR
 from vpotjax.operators.representation import Representation
 from vpotjax.train.descent import Descent
@@ -55,17 +56,17 @@ class Sums(NamedTuple):
     matrices: np.ndarray
 
 
-Maker = Callable[[Sequence[Molecule], str], Sums]
+Maker = Callable[[Sequence[Molecule], str], dict[Irrep, Sums]]
+"""Of the irreps of a property."""
 
 
 def v_power(inputs: tuple[str, ...], basis: str, kind: str) -> Maker:
     """Powers 1 … 4 of the potentials among `inputs`, beside the other operators."""
 
-    def make(molecules: Sequence[Molecule], target: str) -> Sums:
+    def make(molecules: Sequence[Molecule], target: str) -> dict[Irrep, Sums]:
         representation = Representation(species_of(molecules), basis, inputs, 4, (kind,))
-        irrep = PROPERTIES[target][0]
-        values = property_features(molecules, PropertySettings(representation, target))[irrep]
-        return Sums(values, channel_matrices(representation, irrep))
+        values = property_features(molecules, PropertySettings(representation, target))
+        return {irrep: Sums(x, channel_matrices(representation, irrep)) for irrep, x in values.items()}
 
     return make
 
@@ -75,13 +76,16 @@ def species_of(molecules: Sequence[Molecule]) -> tuple[int, ...]:
     return tuple(sorted({int(z) for m in molecules for z in m.numbers}))
 
 
-def soap(molecules: Sequence[Molecule], target: str) -> Sums:
+def soap(molecules: Sequence[Molecule], target: str) -> dict[Irrep, Sums]:
     """The equivariant power spectrum, summed over atoms of each element, which are the kinds here."""
+    return {irrep: _soap(molecules, irrep.lam) for irrep in PROPERTIES[target]}
+
+
+def _soap(molecules: Sequence[Molecule], lam: int) -> Sums:
     from featomic import SphericalExpansion  # pyright: ignore[reportMissingImports]
     from featomic.clebsch_gordan import EquivariantPowerSpectrum  # pyright: ignore[reportMissingImports]
     from metatensor import Labels  # pyright: ignore[reportMissingImports]
 
-    lam = PROPERTIES[target][0].lam
     species = list(species_of(molecules))
     calculator = EquivariantPowerSpectrum(SphericalExpansion(**SOAP), neighbor_types=species)
     wanted = Labels(["o3_lambda", "o3_sigma"], np.array([[lam, 1]], dtype=np.int32))
@@ -150,7 +154,7 @@ def compare(name: str, words: Sequence[str] = ()) -> None:
 def _kept(
     name: str,
     key: str,
-    make: Callable[[], Sums],
+    make: Callable[[], dict[Irrep, Sums]],
     splits: dict[str, tuple[np.ndarray, np.ndarray]],
     y: np.ndarray,
     constants: np.ndarray | None,
@@ -160,7 +164,7 @@ def _kept(
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if key not in rows:
         start = time.perf_counter()
-        x = make()
+        (x,) = make().values()
         seconds = time.perf_counter() - start
         errors = [error(x, y, train, held, constants) for train, held in splits.values()]
         rows[key] = {"errors": errors, "channels": int(np.any(x.values, axis=(0, 3)).sum()), "seconds": seconds}

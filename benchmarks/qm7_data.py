@@ -50,10 +50,10 @@ CHAINS = (
 """Labelled for transfer, in the order of their cost."""
 
 
-def qm7_dataset(train: int = TRAIN) -> Dataset:
-    """Of the 850 molecules 60 at random (seed 0) as test, 45 as validation, and the first `train` of the rest."""
+def qm7_dataset(train: int = TRAIN, seed: int = 0) -> Dataset:
+    """Of the 850 molecules 60 at random as test, 45 as validation, and the first `train` of the rest."""
     samples = [*_samples("cookbook_qm7_150"), *_samples("b3lyp_qm7_train")]
-    order = np.random.default_rng(0).permutation(len(samples))
+    order = np.random.default_rng(seed).permutation(len(samples))
     names = ["test"] * TEST + ["validation"] * VALIDATION + ["train"] * train
     chosen = [dataclasses.replace(samples[i], split=split) for i, split in zip(order, names, strict=False)]
     return Dataset(chosen, ATTRIBUTES)
@@ -80,13 +80,24 @@ def _samples(name: str) -> Iterator[Sample]:
         yield Sample(name, "train", molecule, labels | made(EFFECTIVE / f"{name}.npz"))
 
 
-def transfer_molecules() -> dict[str, Molecule]:
-    """By name: 30 QM9 molecules of H, C, N, O drawn at random (seed 0), and CHAINS."""
+def bond_orders() -> dict[str, np.ndarray]:
+    """Mayer bond orders in def2-TZVP, (natm, natm), of the 700 molecules that have them, by name."""
+    with np.load(SHARED / "b3lyp_qm7_train.npz") as file:
+        names, natoms, flat = file["names"], file["natoms"], file["mayer_tzvp"]
+    ends = np.cumsum(natoms**2)
+    return {
+        str(name): own.reshape(natm, natm)
+        for name, natm, own in zip(names, natoms, np.split(flat, ends[:-1]), strict=True)
+    }
+
+
+def transfer_molecules(chains: Sequence[str] = CHAINS) -> dict[str, Molecule]:
+    """By name: 30 QM9 molecules of H, C, N, O drawn at random (seed 0), and some of the chains."""
     parsed = [f for f in frames(SHARED / "qm9_22k.extxyz.gz") if set(f[1]) <= ELEMENTS]
     chosen = np.random.default_rng(0).permutation(len(parsed))[:QM9_COUNT]
-    chains = {fields["name"]: (symbols, places) for fields, symbols, places in frames(SHARED / "chains.extxyz.gz")}
+    known = {fields["name"]: (symbols, places) for fields, symbols, places in frames(SHARED / "chains.extxyz.gz")}
     result = {f"qm9_{i:02d}": _molecule(*parsed[k][1:]) for i, k in enumerate(chosen)}
-    return result | {name: _molecule(*chains[name]) for name in CHAINS}
+    return result | {name: _molecule(*known[name]) for name in chains}
 
 
 def _molecule(symbols: list[str], positions: np.ndarray) -> Molecule:
@@ -95,9 +106,9 @@ def _molecule(symbols: list[str], positions: np.ndarray) -> Molecule:
     return Molecule(np.array([atomic_numbers[s] for s in symbols]), positions * ANGSTROM_TO_BOHR)
 
 
-def transfer_dataset() -> Dataset:
+def transfer_dataset(chains: Sequence[str] = CHAINS) -> Dataset:
     """What is labelled of `transfer_molecules`, all in the split "test"."""
-    molecules = transfer_molecules().items()
+    molecules = transfer_molecules(chains).items()
     samples = [Sample(name, "test", molecule, made(TRANSFER / f"{name}.npz")) for name, molecule in molecules]
     return Dataset([s for s in samples if s.labels], ATTRIBUTES)
 
