@@ -155,53 +155,51 @@ def train_rows(split: str, name: str) -> None:
         keep(f"{name}, {targets}", fitted.model, begun)
 
 
-def matrix_errors(split: str, part: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Of the rows that are there on one set: titles and results."""
+def trained(split: str) -> Iterator[tuple[str, Method, Any, int]]:
+    """Titles, methods and models of the rows that are there, and seconds of their training."""
     from vpotjax.io.model import load_model
     from vpotjax.io.run import CHECKPOINT
+
+    for name, method in METHODS.items():
+        for title, folder in titles_of(name).items():
+            own = RUNS / split / folder
+            if (own / CHECKPOINT).exists():
+                yield title, method, load_model(own), int((own / "seconds.txt").read_text())
+
+
+def matrix_errors(split: str, part: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Of the rows that are there on one set: titles and results."""
     from vpotjax.train.evaluate import evaluated, small_basis_errors
     from vpotjax.train.samples import Labels, prepared_buckets
 
     made: dict[Any, Any] = {}
-    for name, method in METHODS.items():
-        for title, folder in titles_of(name).items():
-            if not (RUNS / split / folder / CHECKPOINT).exists():
+    for title, method, model, seconds in trained(split):
+        for basis in (LARGE, SMALL) if (part, method.labels) == ("test", SMALL) else (LARGE,):
+            if (method.orbital, basis) not in made:
+                wanted, labels = parts_of(split, False)[part], Labels(basis, SMALL, OBSERVABLES)
+                made[method.orbital, basis] = [b for _, b in prepared_buckets(wanted, model.settings, labels, 2)]
+            buckets = made[method.orbital, basis]
+            evaluation = evaluated(model, buckets, OBSERVABLES)
+            row: dict[str, Any] = {"errors": _errors(evaluation.summary), "seconds": seconds}
+            if basis == SMALL:
+                yield f"{title}, against STO-3G", row
                 continue
-            model, own = load_model(RUNS / split / folder), (*OBSERVABLES,)
-            for basis in (LARGE, SMALL) if (part, method.labels) == ("test", SMALL) else (LARGE,):
-                if (method.orbital, basis) not in made:
-                    wanted, labels = parts_of(split, False)[part], Labels(basis, SMALL, own)
-                    made[method.orbital, basis] = [b for _, b in prepared_buckets(wanted, model.settings, labels, 2)]
-                buckets = made[method.orbital, basis]
-                evaluation = evaluated(model, buckets, own)
-                row: dict[str, Any] = {"errors": _errors(evaluation.summary)}
-                if basis == SMALL:
-                    yield f"{title}, against STO-3G", row
-                    continue
-                row["basis set"] = _errors(small_basis_errors(buckets, own).summary)
-                row["seconds"] = int((RUNS / split / folder / "seconds.txt").read_text())
-                row |= {"names": evaluation.names, "natm": evaluation.natm.tolist()}
-                yield title, row | {key: _pairs(evaluation.pairs[key]) for key in OBSERVABLES[2:]}
+            row["basis set"] = _errors(small_basis_errors(buckets, OBSERVABLES).summary)
+            row |= {"names": evaluation.names, "natm": evaluation.natm.tolist()}
+            yield title, row | {key: _pairs(evaluation.pairs[key]) for key in OBSERVABLES[2:]}
 
 
 def bond_errors(split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Bond orders of the test molecules that have them, of rows that are there."""
-    from vpotjax.io.model import load_model
-    from vpotjax.io.run import CHECKPOINT
     from vpotjax.train.evaluate import evaluated
     from vpotjax.train.samples import Labels, prepared_buckets
 
     made: dict[str, Any] = {}
-    for name, method in METHODS.items():
-        for title, folder in titles_of(name).items():
-            if not (RUNS / split / folder / CHECKPOINT).exists():
-                continue
-            model = load_model(RUNS / split / folder)
-            if method.orbital not in made:
-                labels = Labels(LARGE, SMALL, (BONDS,))
-                rows = prepared_buckets(parts_of(split, True)["test"], model.settings, labels, 1)
-                made[method.orbital] = [b for _, b in rows]
-            yield title, {"errors": _errors(evaluated(model, made[method.orbital], (BONDS,)).summary)}
+    for title, method, model, _ in trained(split):
+        if method.orbital not in made:
+            wanted, labels = parts_of(split, True)["test"], Labels(LARGE, SMALL, (BONDS,))
+            made[method.orbital] = [b for _, b in prepared_buckets(wanted, model.settings, labels, 1)]
+        yield title, {"errors": _errors(evaluated(model, made[method.orbital], (BONDS,)).summary)}
 
 
 def _errors(summary: Mapping[str, Any]) -> dict[str, float]:

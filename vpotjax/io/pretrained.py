@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parent.parent / "data" / "pretrained"
 PRETRAINED = {
     "levels": "ε, gap, μ and uncoupled α of B3LYP/def2-TZVP, from an effective F in 6-31G",
+    "scf": "F of B3LYP/def2-SVP, for densities with which an SCF starts",
 }
 """Models of neutral closed-shell molecules of H, C, N and O, by name."""
 
