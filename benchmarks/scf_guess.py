@@ -134,7 +134,7 @@ def mole(molecule: Molecule) -> Any:
     from pyscf import gto
 
     atoms = list(zip(molecule.symbols, molecule.positions.tolist(), strict=True))
-    return gto.M(atom=atoms, basis=BASIS, unit="Bohr", verbose=0)
+    return gto.M(atom=atoms, basis=BASIS, unit="Bohr", verbose=0, max_memory=16000)  # beside compiled programs
 
 
 def mean_field(mol: Any) -> Any:
