@@ -278,15 +278,13 @@ def measure(*splits: str) -> None:
 
     jax.config.update("jax_enable_x64", True)
     for split in splits or SPLITS:
-        results: dict[str, dict[str, Any]] = {part: {} for part in SETS}
-        for name in PROPERTIES:
-            for part, row in property_errors(split, name).items():
-                results[part][name] = row
-        for part in SETS:
-            results[part] |= dict(matrix_errors(split, part))
+        results = {part: dict(matrix_errors(split, part)) for part in SETS}
         results["bonds"] = dict(bond_errors(split))
-        (RUNS / f"errors-{split}.json").write_text(json.dumps(results, ensure_ascii=False))
-        print(split, "measured", flush=True)
+        for name in (None, *PROPERTIES):
+            for part, row in ({} if name is None else property_errors(split, name)).items():
+                results[part][str(name)] = row
+            (RUNS / f"errors-{split}.json").write_text(json.dumps(results, ensure_ascii=False))
+            print(split, name or "matrices", flush=True)
         jax.clear_caches()
 
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.throughput rate     a network in a thread for each core, against the size of the batch:
                                              compilations after the first evaluation, and memory (Linux)
-    python -m benchmarks.throughput outside  share of the time outside of compiled programs, one thread
+    python -m benchmarks.throughput outside  share of the time outside of compiled programs, all on one core
+    python -m benchmarks.throughput beside   the same, where batches are read and states written on another core
     python -m benchmarks.throughput parts    milliseconds of the parts of a step, one thread
     python -m benchmarks.throughput peer     32 molecules: PySCFAD molecule by molecule in place of our observables
 
@@ -288,5 +289,6 @@ if __name__ == "__main__":
         os.environ.update({name: value for name, value in SINGLE_THREAD.items() if name != "NPROC"})
     else:
         os.environ.update(SINGLE_THREAD)
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    {"rate": rate, "outside": lambda: outside(ready()), "parts": parts, "peer": peer}[what]()
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: 2 if what == "beside" else 1])
+    parted = lambda: outside(ready())  # noqa: E731
+    {"rate": rate, "outside": parted, "beside": parted, "parts": parts, "peer": peer}[what]()
