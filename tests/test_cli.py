@@ -56,7 +56,7 @@ def test_train_writes_a_run_folder(folder):
         assert (run / f"parity_{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("chosen", [None, "mine"])
+@pytest.mark.parametrize("chosen", [None, pytest.param("mine", marks=pytest.mark.slow)])
 def test_a_second_command_finds_the_programs_of_the_first(chosen, folder, tmp_path):
     """In the user's cache folder, or where the environment says."""
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}

@@ -123,6 +123,7 @@ def test_intensities_do_not_depend_on_the_orientation():
     assert raman_activities(own[1], unit)[0] == pytest.approx(7 * 3 * bohr**4)
 
 
+@pytest.mark.slow
 def test_derivatives_of_a_model_are_those_of_its_predictions():
     model, molecule = random_model(GATED), g2("H2O")
     found = geometric_derivatives(model, molecule)

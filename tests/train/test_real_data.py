@@ -27,6 +27,7 @@ def gap(sample):
     return levels[nocc] - levels[nocc - 1]
 
 
+@pytest.mark.slow
 def test_sixty_four_molecules_with_the_smallest_gaps_and_acetylene():
     """The held-out loss falls, and no molecule ends the training: all gradients are finite."""
     samples = sorted(data.qm7_dataset().samples, key=gap)

@@ -205,6 +205,7 @@ def test_five_kills_change_nothing(tmp_path):
     require_same_runs(tmp_path, "whole", "killed")
 
 
+@pytest.mark.slow
 def test_a_killed_training_keeps_its_states_through_bad_input_and_goes_on(tmp_path, capsys, monkeypatch):
     """Other settings, other molecules, another functional, a package that is absent: refused, and nothing is lost."""
     small_dataset(tmp_path / "a.h5")

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import vpotjax as vp
 from tests.train.test_pipeline import dataset_of
@@ -46,6 +47,7 @@ def fitted() -> tuple[MatrixModel, list[Bucket]]:
     return linear_fit(parts[0], parts[1], settings, whitening, aligned_matrices), parts[0]
 
 
+@pytest.mark.slow
 def test_a_network_corrects_the_linear_map_that_predicts():
     """Large weights cancel, so that features rounded to single precision would move F by 1e-5 hartree."""
     model, (bucket,) = fitted()

@@ -60,7 +60,14 @@ def test_a_density_needs_elements_and_no_levels():
     assert names(Training(target="density", elements=1.0).loss(1.0)) == {MatrixElements: 1.0}
 
 
-@pytest.mark.parametrize("options", [{"elements": 1.0}, {"density": 1e4}, {"elements": 1.0, "target": "density"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"elements": 1.0},
+        pytest.param({"density": 1e4}, marks=pytest.mark.slow),
+        {"elements": 1.0, "target": "density"},
+    ],
+)
 def test_matrices_train_from_the_data_to_errors(tmp_path, options):
     """F and P of the small basis; errors are of what each of them holds, against the small basis."""
     dataset = dataset_of(train=("H2O", 2), validation=("H2O", 1), test=("H2O", 1))
