@@ -169,6 +169,7 @@ def parts() -> None:
     from vpotjax.operators.inputs import operator_matrices
     from vpotjax.train.arrays import over_molecules
     from vpotjax.train.descent import Descent
+    from vpotjax.train.held import Molecules
     from vpotjax.train.steps import Walk, advance_program, check_program
     from vpotjax.train.trainable import MatrixTraining
 
@@ -196,7 +197,7 @@ def parts() -> None:
             jax.tree.map(lambda x, r=rows: jnp.asarray(x[r]), tree)
             for tree in (bucket.content, bucket.reference, geometry.content)
         )
-        batch = molecules_of(own, bucket, rows)
+        batch, batched = molecules_of(own, bucket, rows), Molecules((content, reference), None).batch(np.arange(BATCH))
         params = model.initial(jax.random.key(0), jax.tree.map(lambda x: x[0], content))
         state, most = descent.optimiser(1000).init(params), bucket.max_occupied
         walk = Walk(params, state, None)
@@ -206,8 +207,8 @@ def parts() -> None:
             "integrals and features": (jax.jit(lambda b: over_molecules(settings.geometry, b)), batch),
             "linear map, whitening": (jax.jit(lambda g: over_molecules(own.start.prepared, g)), places),
             "network": (network, params, content),
-            "forward": (lambda p, c, r, m=most: check(p, c, r, m), params, content, reference),
-            "step": (lambda w, c, r, m=most: advance(w, c, r, 0.5, m, BATCH), walk, content, reference),
+            "forward": (lambda p, *batch, m=most: check(p, *batch, m), params, *batched),
+            "step": (lambda w, *batch, m=most: advance(w, *batch, 0.5, m, BATCH), walk, *batched),
         }
         times = interleaved({name: lambda f=f, a=a: f(*a) for name, (f, *a) in functions.items()}, 7)
         share, nao = len(bucket) / count, content.linear.shape[-1]
@@ -243,6 +244,7 @@ def peer() -> None:
     from benchmarks.qm7_data import qm7_dataset
     from vpotjax.train.arrays import over_molecules
     from vpotjax.train.descent import Descent
+    from vpotjax.train.held import Molecules
     from vpotjax.train.steps import Walk, advance_program
     from vpotjax.train.trainable import MatrixTraining
 
@@ -250,6 +252,7 @@ def peer() -> None:
     bucket = max(own.train, key=len)
     rows = np.arange(BATCH)
     content, reference = (jax.tree.map(lambda x: jnp.asarray(x[rows]), t) for t in (bucket.content, bucket.reference))
+    batched = Molecules((content, reference), None).batch(rows)
     model, descent = MatrixTraining(own.settings, float(own.start.scale)), Descent()
     optimiser = descent.optimiser(1000)
     params = model.initial(jax.random.key(0), jax.tree.map(lambda x: x[0], content))
@@ -269,7 +272,7 @@ def peer() -> None:
     compiled = jax.jit(lambda p, c: over_molecules(lambda own: one(p, own), c))
     times = interleaved(
         {
-            "step": lambda: advance(walk, content, reference, 0.5, bucket.max_occupied, BATCH),
+            "step": lambda: advance(walk, *batched, 0.5, bucket.max_occupied, BATCH),
             "network": lambda: compiled(params, content),
             f"network of {SOME}, without jit": lambda: [one(params, own) for own in some],
             "PySCFAD": published,

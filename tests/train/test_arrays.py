@@ -1,12 +1,17 @@
 """Arrays in files behave as those in memory, and only the rows in use are read."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.train.test_pipeline import TINY, Silent, dataset_of
-from vpotjax.train.arrays import BatchBuffer, Rows, chunks, in_chunks, joined, selected
+from vpotjax.train import held
+from vpotjax.train.arrays import Rows, chunks, in_chunks, joined, selected
+from vpotjax.train.held import Molecules, over_rows
 from vpotjax.train.matrix_training import trained_matrix
 from vpotjax.train.pipeline import SPLITS
 from vpotjax.train.stages import Folders
@@ -34,15 +39,41 @@ def test_rows_in_files_are_those_in_memory(tmp_path):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, 2 * y), doubled, memory)
 
 
-def test_a_buffer_holds_one_batch_after_the_other(tmp_path):
+def test_programs_read_molecules_where_they_are(tmp_path):
     memory, files = joined(iter(parts())), joined(iter(parts()), tmp_path)
+    some = np.array([7, 2, 3, 0, 5])
     tree = {"memory": memory, "files": files, "empty": np.zeros((8, 0)), "flags": np.arange(8) > 3}
-    buffer = BatchBuffer()
-    for rows in (np.array([5, 0]), np.array([1, 7, 3, 2]), np.array([6])):
-        batch = buffer.filled(tree, rows)
-        jax.tree.map(lambda x, y, r=rows: np.testing.assert_array_equal(x, y[r]), batch, tree)
-        assert all(x.ctypes.data % 64 == 0 for x in jax.tree.leaves(batch) if x.size)
-        assert all(x.dtype == y.dtype for x, y in zip(jax.tree.leaves(batch), jax.tree.leaves(tree), strict=True))
+    tree |= {"some": selected({"files": files, "memory": memory}, some)}
+    tree = {key: selected(x, np.arange(5)) for key, x in tree.items()}
+    molecules = Molecules((tree, np.arange(5.0)), None)
+    read = jax.jit(lambda held, rows: over_rows(lambda own, number: (own, number), held, rows))
+    for rows in (np.array([4, 0]), np.array([1, 3, 3, 2]), np.array([0])):
+        own, numbers = read(*molecules.batch(rows))
+        np.testing.assert_array_equal(numbers, rows)
+        jax.tree.map(lambda x, y, r=rows: np.testing.assert_array_equal(x, y[r]), own, tree)
+    whole = molecules.held[0]["memory"]["a"].whole
+    assert whole.unsafe_buffer_pointer() == tree["memory"]["a"].ctypes.data
+
+
+def test_pages_of_files_are_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(held, "MAPPED", 1 << 22)
+    size = 1 << 19
+    (array,) = [joined(iter([np.full((1, size), float(i)) for i in range(32)]), tmp_path)]  # 128 MiB
+    molecules = Molecules((array,), None)
+    read = jax.jit(lambda held, rows: over_rows(jnp.sum, held, rows))
+    before = file_pages()
+    for i in range(32):
+        np.testing.assert_array_equal(read(*molecules.batch(np.array([i]))), [i * size])
+        assert file_pages() - before < 24
+
+
+def file_pages():
+    """MiB of files that count as memory of this process."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("no /proc/self/status here")
+    (line,) = [x for x in status.read_text().splitlines() if x.startswith("RssFile")]
+    return int(line.split()[1]) / 1024
 
 
 def test_a_training_from_files_is_that_from_memory(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import math
+import mmap
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -50,55 +51,41 @@ class Rows:
         whole = np.memmap(self.path, self.dtype, "r", shape=self.stored)  # unmapped at once: its pages would count
         return np.array(whole[self.chosen[rows]])
 
-    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Rows, into an array that is there."""
-        whole = np.memmap(self.path, self.dtype, "r", shape=self.stored)
-        np.take(whole, self.chosen[rows], axis=0, out=out, mode="clip")  # other modes make a copy first
+    def mapped(self) -> tuple[np.ndarray, mmap.mmap]:
+        """All of the file, and the memory map, which can give its pages back."""
+        with self.path.open("rb") as file:
+            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return np.frombuffer(pages, self.dtype).reshape(self.stored), pages
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Memory that programs can read where it is."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % ALIGNMENT
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 def selected(tree: Any, rows: np.ndarray) -> Any:
     """Rows of every leaf; those in files stay there."""
 
     def of_leaf(x: Any) -> Any:
-        return Rows(x.path, x.stored, x.dtype, x.chosen[rows]) if isinstance(x, Rows) else x[rows]
+        if isinstance(x, Rows):
+            return Rows(x.path, x.stored, x.dtype, x.chosen[rows])
+        own = np.arange(len(x))[rows]
+        return np.take(x, own, axis=0, out=aligned((len(own), *x.shape[1:]), x.dtype), mode="clip")
 
     return jax.tree.map(of_leaf, tree)
-
-
-class BatchBuffer:
-    """Memory for one batch, used again for the next: to touch new pages takes longer than to copy what goes there."""
-
-    def __init__(self) -> None:
-        self.memory = np.empty(0, np.uint8)
-
-    def filled(self, tree: Any, rows: np.ndarray) -> Any:
-        """Rows of every leaf, which hold until the next call."""
-        leaves, structure = jax.tree.flatten(tree)
-        shapes = [(len(rows), *x.shape[1:]) for x in leaves]
-        sizes = [math.prod(shape) * x.dtype.itemsize for shape, x in zip(shapes, leaves, strict=True)]
-        starts = [0, *itertools.accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)]
-        if len(self.memory) < starts[-1] + ALIGNMENT:
-            self.memory = np.empty(starts[-1] + ALIGNMENT, np.uint8)
-        first = -self.memory.ctypes.data % ALIGNMENT
-        batch = []
-        for leaf, start, size, shape in zip(leaves, starts, sizes, shapes, strict=False):
-            own = self.memory[first + start : first + start + size].view(leaf.dtype).reshape(shape)
-            if isinstance(leaf, Rows):
-                leaf.read(rows, own)
-            else:
-                np.take(np.asarray(leaf), rows, axis=0, out=own, mode="clip")
-            batch.append(own)
-        return jax.tree.unflatten(structure, batch)
 
 
 def joined(parts: Iterator[Any], folder: Path | None = None) -> Any:
     """Trees of NumPy arrays one after the other along the leading axis: in memory, or in files of a folder."""
     if folder is None:
         every = list(parts)
-        return every[0] if len(every) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *every)
+        return every[0] if len(every) == 1 else jax.tree.map(_concatenated, *every)
     first = next(parts)
     leaves, structure = jax.tree.flatten(first)
     own = Path(tempfile.mkdtemp(dir=folder))
@@ -111,6 +98,11 @@ def joined(parts: Iterator[Any], folder: Path | None = None) -> Any:
             counts[i] += len(leaf)
     rows = [Rows(p, (n, *x.shape[1:]), x.dtype) for p, n, x in zip(paths, counts, leaves, strict=True)]
     return jax.tree.unflatten(structure, rows)
+
+
+def _concatenated(*leaves: np.ndarray) -> np.ndarray:
+    shape = (sum(map(len, leaves)), *leaves[0].shape[1:])
+    return np.concatenate(leaves, out=aligned(shape, leaves[0].dtype))
 
 
 def chunks(tree: Any, size: int = 2 * CHUNK) -> Iterator[Any]:

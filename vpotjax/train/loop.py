@@ -23,7 +23,8 @@ from vpotjax.losses import Loss
 from vpotjax.train.arrays import CHUNK, in_chunks, return_memory
 from vpotjax.train.descent import Descent
 from vpotjax.train.devices import Sharing, told
-from vpotjax.train.draw import Draw
+from vpotjax.train.draw import Draw, DrawnBatch
+from vpotjax.train.held import Molecules
 from vpotjax.train.samples import Bucket
 from vpotjax.train.steps import Counts, Trainable, Walk, advance_program, check_program
 
@@ -165,7 +166,6 @@ def descend_all(
             for number, record, before in zip(run.numbers, run.course.records, over, strict=True):
                 if not before:
                     report(number, record.history[-1])
-            return_memory()
     return [Descended(_of(run.best, i, run.several), r.history, r.left_out) for i, r in enumerate(run.course.records)]
 
 
@@ -189,18 +189,19 @@ class _Run:
         validation = [b for b in validation if len(b)]
         if not self.draw.buckets or not validation:
             raise InputError("there are no training or no validation molecules; give some of both.")
-        self.steps = settings.step_count(self.draw.molecules, self.draw.mean_size)
+        self.steps = settings.step_count(self.draw.total, self.draw.mean_size)
         self.interval, self.rate = max(1, self.steps // settings.evaluations), settings.rate(self.steps)
         optimiser = settings.optimiser(self.steps)
         how = self.several, sharing
         self.program = programs.setdefault("advance", advance_program(models[0], loss, settings, optimiser, *how))
         check = programs.setdefault("check", check_program(models[0], loss, *how))
-        self.judge = _Judge(check, validation, sharing)
+        self.judge = _Judge(check, validation, [Molecules((b.content, b.reference), sharing) for b in validation])
         params = self._initial(models)
         state = (jax.vmap(optimiser.init) if self.several else optimiser.init)(params)
         self.walk, self.best = self._everywhere((Walk(params, state, params if settings.ema else None), params))
         self.course = Course(0, 0.0, [], [])
-        self.pending: list[tuple[list[tuple[str, ...]], Counts]] = []
+        self.pending: list[tuple[DrawnBatch, Counts]] = []
+        self.compiled = set[int]()
 
     def _initial(self, models: Sequence[Trainable]) -> Any:
         """Parameters of the networks."""
@@ -228,13 +229,19 @@ class _Run:
 
     def advance(self, i: int) -> None:
         """One step of the optimiser."""
-        batch = self.draw(i)
-        arrays = batch.content, batch.reference, np.float64(i / self.steps)
-        self.walk, counts = self.program(self.walk, *arrays, batch.bucket.max_occupied, batch.count)
-        self.pending.append((batch.names, counts))
-        if len(self.pending) > 1:  # the next batch is read while this one runs; more of them would fill the memory
+        batch, *molecules = self.draw()
+        how = np.float64(i / self.steps), batch.bucket.max_occupied, batch.count
+        self.walk, counts = self.program(self.walk, *molecules, *how)
+        self.pending.append((batch, counts))
+        if len(self.pending) > 1:  # one more is drawn while this one runs; copies of all would fill the memory
             jax.block_until_ready(self.pending[-2][1])
-        self.draw.return_memory_once(batch.bucket)
+        self._return_memory(batch.bucket)
+
+    def _return_memory(self, of: object) -> None:
+        """After the first call of a program, which compiles."""
+        if id(of) not in self.compiled:
+            self.compiled.add(id(of))
+            return_memory()
 
     def is_due(self, i: int) -> bool:
         """Whether an evaluation follows on a step; several processes must agree, so their clocks do not count."""
@@ -245,19 +252,20 @@ class _Run:
     def evaluate(self, i: int) -> None:
         """Compare in the validation molecules; networks whose training is over stay as they are."""
         seconds, over = told(time.monotonic() - self.started), self.course.over(self.settings)
-        count = sum(len(names[0]) for names, _ in self.pending)
+        count = sum(batch.count for batch, _ in self.pending)
         common = {"learning_rate": float(jnp.asarray(self.rate(i // self.settings.accumulation)))}
         common |= {"seconds": seconds, "progress": i / self.steps}
         common |= {"molecules_per_second": count / max(seconds - self.course.seconds, 1e-9)}
         records = list(self.course.records)
         for place, (held, errors) in enumerate(self.judge(self.walk.judged, len(records))):
             if not over[place]:
-                own = [(names[place], _of(counts, place, self.several)) for names, counts in self.pending]
+                own = [(batch.names(place), _of(counts, place, self.several)) for batch, counts in self.pending]
                 row = metrics_row(i, own, records[place].left_out, self.settings) | {"validation_loss": held[1]}
                 records[place] = records[place].after(row | common | errors, held)
         better = [not ended and record.stale == 0 for ended, record in zip(over, records, strict=True)]
         self.best = _where(better, self.walk.judged, self.best)
         self.course, self.pending = Course(i, seconds, self.draw.states, records), []
+        self._return_memory(self.judge)
 
 
 def _of(tree: Any, place: int, several: bool) -> Any:
@@ -319,7 +327,7 @@ class _Judge:
 
     check: Callable[..., Any]
     buckets: Sequence[Bucket]
-    sharing: Sharing | None
+    molecules: Sequence[Molecules]
 
     def __call__(self, params: Any, count: int) -> list[tuple[tuple[int, float], dict[str, float]]]:
         """Of each of `count` networks what is compared, and errors.
@@ -327,19 +335,17 @@ class _Judge:
         The first: how many molecules have no finite loss, and the mean of the others, in this order. The second: root
         mean squares over the molecules of ‖Δ‖/natm, of elements of matrices √⟨Δ²⟩, in customary units.
         """
-        parts = [self._losses(params, bucket) for bucket in self.buckets]
+        parts = [self._losses(params, *own) for own in zip(self.buckets, self.molecules, strict=True)]
         values = np.concatenate([own for own, _ in parts])
         squares = {key: np.concatenate([own[key] for _, own in parts]) for key in parts[0][1]}
         values, squares = jax.tree.map(lambda x: x.reshape(-1, count), (values, squares))
         return [_summary(values[:, i], {key: x[:, i] for key, x in squares.items()}) for i in range(count)]
 
-    def _losses(self, params: Any, bucket: Bucket) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        arrays, size = (bucket.content, bucket.reference), min(len(bucket), CHUNK)  # always the same molecules
-        if self.sharing is None:
-            return in_chunks(lambda x: self.check(params, *x, bucket.max_occupied), arrays, size)
-        sharing = self.sharing
-        placed = lambda x: self.check(params, *sharing.placed(x), bucket.max_occupied)  # noqa: E731
-        return in_chunks(placed, arrays, sharing.filled(size))
+    def _losses(self, params: Any, bucket: Bucket, molecules: Molecules) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        def losses(rows: np.ndarray) -> Any:
+            return self.check(params, *molecules.batch(rows), bucket.max_occupied)
+
+        return in_chunks(losses, np.arange(len(bucket)), molecules.filled(min(len(bucket), CHUNK)))
 
 
 def _summary(values: np.ndarray, squares: dict[str, np.ndarray]) -> tuple[tuple[int, float], dict[str, float]]:
@@ -355,7 +361,7 @@ def unit_factor(name: str) -> float:
 
 
 def metrics_row(
-    step: int, pending: Sequence[tuple[tuple[str, ...], Counts]], left_out: Counter[str], settings: Descent
+    step: int, pending: Sequence[tuple[Sequence[str], Counts]], left_out: Counter[str], settings: Descent
 ) -> dict[str, Any]:
     """Metrics of the steps since the last evaluation.
 

@@ -18,9 +18,9 @@ from jax.sharding import PartitionSpec
 
 from vpotjax._typing import Array
 from vpotjax.losses import Loss
-from vpotjax.train.arrays import over_molecules
 from vpotjax.train.descent import Descent
 from vpotjax.train.devices import AXIS, Sharing
+from vpotjax.train.held import over_rows
 
 
 class Trainable(Protocol):
@@ -96,14 +96,16 @@ def advance_program(
     several: bool,
     sharing: Sharing | None,
 ) -> Any:
-    """A step: of walk, content, reference, progress, and, static, `max_occupied` and the count of molecules.
+    """A step: of walk, molecules held, rows, progress, and, static, `max_occupied` and the count of molecules.
+
+    Content and reference of molecules are as from `vpotjax.train.held.Molecules.batch`.
 
     Returns:
         The walk after it, and counts.
     """
 
     def gradient(
-        params: Any, content: Any, reference: Any, progress: Any, max_occupied: int, count: int
+        params: Any, held: Any, rows: Any, progress: Any, max_occupied: int, count: int
     ) -> tuple[jax.Array, Counts]:
         def one(content: Any, reference: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
             """Forward and all the way back, while the layers of the molecule are in the cache."""
@@ -115,7 +117,7 @@ def advance_program(
             result, slope = jax.value_and_grad(value)(output)
             return result, jnp.sum(ravel_pytree(slope)[0] ** 2), ravel_pytree(pullback(slope)[0])[0]
 
-        values, squares, gradients = over_molecules(one, content, reference)
+        values, squares, gradients = over_rows(one, held, rows)
         return limited_gradient(values, squares, gradients, settings.limit, sharing, count)
 
     def moved(walk: Walk, gradient: jax.Array) -> Walk:
@@ -130,15 +132,12 @@ def advance_program(
             averaged = optax.incremental_update(params, walk.averaged, 1 - settings.ema)
         return Walk(params, state, averaged)
 
-    def advance(
-        walk: Walk, content: Any, reference: Any, progress: Any, max_occupied: int, count: int
-    ) -> tuple[Walk, Counts]:
+    def advance(walk: Walk, held: Any, rows: Any, progress: Any, max_occupied: int, count: int) -> tuple[Walk, Counts]:
         own: Any = functools.partial(gradient, max_occupied=max_occupied, count=count)
-        own = jax.vmap(own, in_axes=(0, 0, 0, None)) if several else own
+        own = jax.vmap(own, in_axes=(0, None, 0, None)) if several else own
         if sharing is not None:
-            batch = sharing.spec(int(several))
-            own = sharing.shared(own, (PartitionSpec(), batch, batch, PartitionSpec()))
-        summed, counts = own(walk.params, content, reference, progress)
+            own = sharing.shared(own, (PartitionSpec(), sharing.spec(), sharing.spec(int(several)), PartitionSpec()))
+        summed, counts = own(walk.params, held, rows, progress)
         return (jax.vmap(moved) if several else moved)(walk, summed), counts
 
     return jax.jit(advance, static_argnums=(4, 5)) if sharing is None else sharing.jitted(advance, (4, 5))
@@ -147,24 +146,24 @@ def advance_program(
 def check_program(model: Trainable, loss: Loss, several: bool, sharing: Sharing | None) -> Callable[..., Any]:
     """The loss of each molecule, and the squared errors of all that is in it; of several networks along the last axis.
 
-    Its arguments are parameters, content, reference, and, static, `max_occupied`.
+    Its arguments are parameters, molecules held, rows, and, static, `max_occupied`.
     """
 
-    def check(params: Any, content: Any, reference: Any, max_occupied: int) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def check(params: Any, held: Any, rows: Any, max_occupied: int) -> tuple[jax.Array, dict[str, jax.Array]]:
         def one(content: Any, reference: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             predicted = model.predicted(model.output(params, content), content, max_occupied)
             return loss(predicted, reference, 1.0), loss.squared_errors(predicted, reference)
 
-        values = over_molecules(one, content, reference)
+        values = over_rows(one, held, rows)
         if sharing is None:
             return values
         return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True), values)
 
-    def checked(params: Any, content: Any, reference: Any, max_occupied: int) -> Any:
+    def checked(params: Any, held: Any, rows: Any, max_occupied: int) -> Any:
         own: Any = functools.partial(check, max_occupied=max_occupied)
         own = jax.vmap(own, in_axes=(0, None, None), out_axes=1) if several else own
         if sharing is not None:
             own = sharing.shared(own, (PartitionSpec(), sharing.spec(), sharing.spec()))
-        return own(params, content, reference)
+        return own(params, held, rows)
 
     return jax.jit(checked, static_argnums=3) if sharing is None else sharing.jitted(checked, 3)
