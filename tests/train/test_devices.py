@@ -119,6 +119,22 @@ def test_the_command_line_gives_the_same_curve_on_all_of_them(tmp_path):
         assert "exists and is not empty" in text
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["energy", "dipole", "polarizability"])
+def test_models_of_properties_too(target, tmp_path):
+    dataset = dataset_of(train=("H2O", 5), validation=("H2O", 3), test=("H2O", 1))
+    write_dataset(tmp_path / "data.h5", dataset)
+    settings = ["members=2", "basis=sto-3g", "power_order=1", "network.gated=2", "network.hidden=[4]", "buckets=1"]
+    settings += ["descent.steps=8", "descent.batch_size=3", "descent.evaluations=4", f"target={target}"]
+    for run, devices in (("one", 1), ("four", 4)):
+        place = ["--data", str(tmp_path / "data.h5"), "--run", str(tmp_path / run)]
+        run_all(["-m", "vpotjax.cli", "train", *place, "--set", *settings], devices=devices)
+    own, wanted = curve(tmp_path / "four"), curve(tmp_path / "one")
+    assert len(wanted) == 10
+    assert own.keys() == wanted.keys()
+    np.testing.assert_allclose([own[key] for key in wanted], list(wanted.values()), rtol=1e-5)
+
+
 def curve(run):
     """Validation losses by network and step."""
     with (run / "training.csv").open() as file:
