@@ -13,7 +13,7 @@ import numpy as np
 from vpotjax.train.arrays import Rows, over_molecules
 from vpotjax.train.devices import Sharing
 
-MAPPED = 1 << 28  # bytes of files that programs have read, after which their pages are given back
+MAPPED = 1 << 26  # bytes of files that programs have read, after which their pages are given back
 
 
 class Held(NamedTuple):

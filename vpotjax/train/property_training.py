@@ -74,13 +74,16 @@ def trained_property(
 
 
 def _linear(train: Sequence[Bucket], settings: PropertySettings) -> tuple[PropertyModel, Residuals]:
-    """The closed form with the whitening of the training molecules, and what it leaves in the cross-validation."""
+    """The closed form with the whitening of the training molecules, and what it leaves in the cross-validation.
+
+    Geometries of one molecule stay together in it, unless there is no other molecule.
+    """
     sums = [in_chunks(functools.partial(_sums, settings), b.content.features) for b in train]
     features = {irrep: np.concatenate([own[irrep] for own in sums]) for irrep, _ in settings.outputs}
     atoms = np.concatenate([np.asarray(composition(b.content.numbers, settings.species), float) for b in train])
     labels = np.concatenate([np.asarray(b.reference.values[settings.target]) for b in train])
-    names = np.concatenate([np.array(b.names) for b in train])
-    folds = property_folds(len(labels), labels, np.unique(names, return_inverse=True)[1])
+    molecules, groups = np.unique(np.concatenate([np.array(b.names) for b in train]), return_inverse=True)
+    folds = property_folds(len(labels), labels, groups if len(molecules) > 1 else None)
     model, residuals = linear_property(features, atoms, to_irreps(labels, settings.target), settings, folds)
     model = dataclasses.replace(model, whitening=whitened(train, settings))
     ends = np.cumsum([len(b) for b in train])
