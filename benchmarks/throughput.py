@@ -16,8 +16,10 @@ same way, molecule by molecule without jit.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -62,7 +64,9 @@ def ready() -> Ready:
     labels = labels_for(training, settings, SMALL, LARGE, parts["train"][0])
     geometry, check = split_buckets(parts, settings, labels, training.buckets).values()
     start = linear_fit(geometry, check, settings, whitened(geometry, settings), aligned_matrices)
-    train, check = ([b.with_labels(labels.names) for b in prepared(own, start)] for own in (geometry, check))
+    files = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, files)
+    train, check = ([b.with_labels(labels.names) for b in prepared(own, start, files)] for own in (geometry, check))
     loss = training.loss(1.0).fitted([b.reference for b in train])
     return Ready(start, settings, geometry, train, check, loss)
 

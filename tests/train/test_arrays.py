@@ -58,13 +58,29 @@ def test_programs_read_molecules_where_they_are(tmp_path):
 def test_pages_of_files_are_given_back(tmp_path, monkeypatch):
     monkeypatch.setattr(held, "MAPPED", 1 << 22)
     size = 1 << 19
-    (array,) = [joined(iter([np.full((1, size), float(i)) for i in range(32)]), tmp_path)]  # 128 MiB
-    molecules = Molecules((array,), None)
+    array = joined(iter([np.full((1, size), float(i)) for i in range(32)]), tmp_path)  # 128 MiB
     read = jax.jit(lambda held, rows: over_rows(jnp.sum, held, rows))
+    read(*Molecules((array,), None).batch(np.array([0])))
     before = file_pages()
+    molecules = Molecules((array,), None)
+    assert len(molecules.maps) == 1
+    pages = np.frombuffer(molecules.maps[0], np.uint8)
+    assert molecules.held[0].whole.unsafe_buffer_pointer() == pages.ctypes.data
     for i in range(32):
         np.testing.assert_array_equal(read(*molecules.batch(np.array([i]))), [i * size])
         assert file_pages() - before < 24
+
+
+def test_an_accelerator_without_room_is_given_batches(monkeypatch):
+    tree = {"a": np.arange(12.0).reshape(6, 2), "b": np.arange(6)}
+    monkeypatch.setattr(held, "_fits", lambda size: False)
+    molecules = Molecules((tree,), None)
+    read = jax.jit(lambda held, rows: over_rows(lambda own: own, held, rows))
+    several = jax.jit(jax.vmap(lambda held, rows: over_rows(lambda own: own, held, rows), in_axes=(None, 0)))
+    for program, rows in ((read, np.array([5, 0, 3])), (several, np.array([[1, 4, 2], [2, 0, 5]]))):
+        batch = molecules.batch(rows)
+        assert len(batch[0][0]["b"].whole) == rows.size
+        jax.tree.map(lambda x, y, r=rows: np.testing.assert_array_equal(x, y[r]), program(*batch), tree)
 
 
 def file_pages():

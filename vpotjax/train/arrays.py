@@ -26,7 +26,7 @@ def return_memory() -> None:
 
 
 class Rows:
-    """An array in a file; rows are read when they are asked for, and are not kept.
+    """An array in a file; rows are read when they are asked for, and are not kept, unless it is `mapped`.
 
     Attributes:
         path: of the raw numbers.
@@ -48,6 +48,8 @@ class Rows:
         return len(self.chosen)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
+        if not math.prod(self.stored):  # such a file cannot be mapped
+            return np.empty(self.stored, self.dtype)[self.chosen[rows]]
         whole = np.memmap(self.path, self.dtype, "r", shape=self.stored)  # unmapped at once: its pages would count
         return np.array(whole[self.chosen[rows]])
 

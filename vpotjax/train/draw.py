@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from vpotjax.train.descent import Descent
-from vpotjax.train.devices import Sharing
 from vpotjax.train.held import Molecules
 from vpotjax.train.samples import Bucket
 
@@ -40,16 +39,15 @@ class Draw:
     """Batches at random: a bucket by its share of the molecules, then some of its molecules for each network."""
 
     def __init__(
-        self, buckets: Sequence[Bucket], settings: Descent, numbers: Sequence[int], sharing: Sharing | None
+        self, buckets: Sequence[Bucket], molecules: Sequence[Molecules], settings: Descent, numbers: Sequence[int]
     ) -> None:
-        self.buckets = buckets
+        self.buckets, self.molecules = buckets, molecules
         seeds = [settings.seed, *((settings.seed + number, 1) for number in numbers)]
         self.of_bucket, *self.of_rows = (np.random.default_rng(seed) for seed in seeds)
         self.sizes = [min(settings.batch(max(1, b.reference.level_mask.shape[-1])), len(b)) for b in buckets]
         self.total = sum(len(b) for b in buckets)
         self.shares = np.array([len(b) for b in buckets]) / max(1, self.total)
         self.mean_size = float(self.shares @ np.array(self.sizes))
-        self.molecules = [Molecules((b.content, b.reference), sharing) for b in self.buckets]
 
     @property
     def states(self) -> list[Any]:

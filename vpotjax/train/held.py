@@ -13,6 +13,7 @@ import numpy as np
 from vpotjax.train.arrays import Rows, over_molecules
 from vpotjax.train.devices import Sharing
 
+SMALL = 1 << 20  # bytes of a file that is rather read than mapped: each map holds a file descriptor
 MAPPED = 1 << 26  # bytes of files that programs have read, after which their pages are given back
 
 
@@ -30,9 +31,9 @@ def _is_held(x: Any) -> bool:
 class Molecules:
     """Arrays of molecules for compiled programs.
 
-    On one device a program is given all of them and reads those of the rows that it gets, one after the other: nothing
-    is copied before. Where several devices share a batch, or an accelerator has too little memory, it is given the
-    batch.
+    On one device a program is given all of them and reads those of the rows that it gets; on CPUs where they are, in
+    memory or in mapped files, on accelerators in a copy that they hold. Where several devices share a batch, or an
+    accelerator has too little memory, it is given the batch.
     """
 
     def __init__(self, tree: Any, sharing: Sharing | None) -> None:
@@ -47,7 +48,8 @@ class Molecules:
     def _held(self, leaf: Any) -> Held:
         if not isinstance(leaf, Rows):
             return Held(jax.device_put(np.asarray(leaf)), None)
-        if jax.default_backend() != "cpu" or not math.prod(leaf.stored):
+        small = math.prod(leaf.stored) * leaf.dtype.itemsize < SMALL
+        if small or jax.default_backend() != "cpu" or jax.dtypes.canonicalize_dtype(leaf.dtype) != leaf.dtype:
             return Held(jax.device_put(leaf[:]), None)
         whole, pages = leaf.mapped()
         self.maps.append(pages)
@@ -87,9 +89,11 @@ class Molecules:
 
 
 def _fits(size: int) -> bool:
-    """Whether an accelerator has room for so many bytes of data; the memory of CPUs has them already."""
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    return limit is None or size < limit / 2
+    """Whether an accelerator has room for so many bytes of data; CPUs do not copy them."""
+    if jax.default_backend() == "cpu":
+        return True
+    known = jax.local_devices()[0].memory_stats() or {}
+    return size < (known.get("bytes_limit", 0) - known.get("bytes_in_use", 0)) / 2
 
 
 def over_rows(function: Callable[..., Any], held: Any, rows: Any) -> Any:

@@ -137,7 +137,8 @@ def descend_all(
         loss: fitted, see `Loss.fitted`.
         settings: see `Descent`; the seed is that of network 0, and the others' follow.
         report: is told the number of a network, and a row of metrics after every evaluation.
-        programs: compiled programs of calls that differ in the numbers of the networks alone; filled here.
+        programs: compiled programs, and molecules as they read them, of calls that differ in the numbers of the
+            networks alone; filled here.
         ended: whether to end before the next step.
         keeper: of states; the training goes on from the last one, as if it had not been ended.
         first: number of the first network.
@@ -185,17 +186,17 @@ class _Run:
     ) -> None:
         self.settings, self.sharing, self.several = settings, sharing, len(models) > 1
         self.numbers = [first + i for i in range(len(models))]
-        self.draw = Draw([b for b in train if len(b)], settings, self.numbers, sharing)
-        validation = [b for b in validation if len(b)]
-        if not self.draw.buckets or not validation:
+        train, validation = ([b for b in own if len(b)] for own in (train, validation))
+        if not train or not validation:
             raise InputError("there are no training or no validation molecules; give some of both.")
+        self.draw = Draw(train, _held("train", train, programs, sharing), settings, self.numbers)
         self.steps = settings.step_count(self.draw.total, self.draw.mean_size)
         self.interval, self.rate = max(1, self.steps // settings.evaluations), settings.rate(self.steps)
         optimiser = settings.optimiser(self.steps)
         how = self.several, sharing
         self.program = programs.setdefault("advance", advance_program(models[0], loss, settings, optimiser, *how))
         check = programs.setdefault("check", check_program(models[0], loss, *how))
-        self.judge = _Judge(check, validation, [Molecules((b.content, b.reference), sharing) for b in validation])
+        self.judge = _Judge(check, validation, _held("validation", validation, programs, sharing))
         params = self._initial(models)
         state = (jax.vmap(optimiser.init) if self.several else optimiser.init)(params)
         self.walk, self.best = self._everywhere((Walk(params, state, params if settings.ema else None), params))
@@ -266,6 +267,13 @@ class _Run:
         self.best = _where(better, self.walk.judged, self.best)
         self.course, self.pending = Course(i, seconds, self.draw.states, records), []
         self._return_memory(self.judge)
+
+
+def _held(part: str, buckets: Sequence[Bucket], shared: dict[str, Any], sharing: Sharing | None) -> list[Molecules]:
+    """The molecules of buckets, which all networks share."""
+    if part not in shared:
+        shared[part] = [Molecules((b.content, b.reference), sharing) for b in buckets]
+    return shared[part]
 
 
 def _of(tree: Any, place: int, several: bool) -> Any:

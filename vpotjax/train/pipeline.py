@@ -89,7 +89,8 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
     with _leading_run(folder, settings, content) as run:
         with contextlib.ExitStack() as stack:
             prefix = f"vpotjax-{FEATURES}" if run is None else FEATURES
-            features, states = Path(stack.enter_context(TemporaryDirectory(prefix=prefix, dir=run))), None
+            kept = TemporaryDirectory(prefix=prefix, dir=run, ignore_cleanup_errors=True)  # maps of files may be open
+            features, states = Path(stack.enter_context(kept)), None
             own: Reporter = _Silent()
             if run is not None:
                 (run / TOML_FILE).write_text(toml_text(asked), encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vpotjax._checks import InputError
 from vpotjax.io.sample import Sample
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.property_model import PropertyModel, PropertySettings, composition, to_irreps
@@ -20,6 +21,7 @@ from vpotjax.train.devices import told
 from vpotjax.train.evaluate import evaluated, small_basis_errors
 from vpotjax.train.fit import prepared, whitened
 from vpotjax.train.property_fit import Residual, linear_property, property_folds, residual_bucket, summed_features
+from vpotjax.train.ridge import FOLDS
 from vpotjax.train.samples import Bucket, Labels
 from vpotjax.train.stages import IN_MEMORY, Folders, Reporter, Trained, concluded, split_buckets, trained_networks
 
@@ -83,6 +85,11 @@ def _linear(train: Sequence[Bucket], settings: PropertySettings) -> tuple[Proper
     atoms = np.concatenate([np.asarray(composition(b.content.numbers, settings.species), float) for b in train])
     labels = np.concatenate([np.asarray(b.reference.values[settings.target]) for b in train])
     molecules, groups = np.unique(np.concatenate([np.array(b.names) for b in train]), return_inverse=True)
+    if 1 < len(molecules) < FOLDS:
+        raise InputError(
+            f"training geometries are of {len(molecules)} different molecules ({', '.join(molecules)}); give those of "
+            f"one alone, or of at least {FOLDS} different ones."
+        )
     folds = property_folds(len(labels), labels, groups if len(molecules) > 1 else None)
     model, residuals = linear_property(features, atoms, to_irreps(labels, settings.target), settings, folds)
     model = dataclasses.replace(model, whitening=whitened(train, settings))

@@ -1,7 +1,7 @@
 """Compiled programs of a training: a step of the optimiser, and the losses of validation molecules.
 
-Of one network, or of several at once, whose arrays then have a leading axis; on one device, or with the molecules of
-each batch shared among several.
+Of one network, or of several at once, whose parameters and rows then have a leading axis; on one device, or with the
+molecules of each batch shared among several.
 """
 
 from __future__ import annotations
