@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -94,6 +94,13 @@ def _fits(size: int) -> bool:
         return True
     known = jax.local_devices()[0].memory_stats() or {}
     return size < (known.get("bytes_limit", 0) - known.get("bytes_in_use", 0)) / 2
+
+
+def shared_molecules(part: str, buckets: Sequence[Any], shared: dict[str, Any], sharing: Sharing | None) -> Any:
+    """`Molecules` of the buckets of a part, one each, which all networks share by `shared`."""
+    if part not in shared:
+        shared[part] = [Molecules((b.content, b.reference), sharing) for b in buckets]
+    return shared[part]
 
 
 def over_rows(function: Callable[..., Any], held: Any, rows: Any) -> Any:

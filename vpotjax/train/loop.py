@@ -24,7 +24,7 @@ from vpotjax.train.arrays import CHUNK, in_chunks, return_memory
 from vpotjax.train.descent import Descent
 from vpotjax.train.devices import Sharing, told
 from vpotjax.train.draw import Draw, DrawnBatch
-from vpotjax.train.held import Molecules
+from vpotjax.train.held import Molecules, shared_molecules
 from vpotjax.train.samples import Bucket
 from vpotjax.train.steps import Counts, Trainable, Walk, advance_program, check_program
 
@@ -189,14 +189,14 @@ class _Run:
         train, validation = ([b for b in own if len(b)] for own in (train, validation))
         if not train or not validation:
             raise InputError("there are no training or no validation molecules; give some of both.")
-        self.draw = Draw(train, _held("train", train, programs, sharing), settings, self.numbers)
+        self.draw = Draw(train, shared_molecules("train", train, programs, sharing), settings, self.numbers)
         self.steps = settings.step_count(self.draw.total, self.draw.mean_size)
         self.interval, self.rate = max(1, self.steps // settings.evaluations), settings.rate(self.steps)
         optimiser = settings.optimiser(self.steps)
         how = self.several, sharing
         self.program = programs.setdefault("advance", advance_program(models[0], loss, settings, optimiser, *how))
         check = programs.setdefault("check", check_program(models[0], loss, *how))
-        self.judge = _Judge(check, validation, _held("validation", validation, programs, sharing))
+        self.judge = _Judge(check, validation, shared_molecules("validation", validation, programs, sharing))
         params = self._initial(models)
         state = (jax.vmap(optimiser.init) if self.several else optimiser.init)(params)
         self.walk, self.best = self._everywhere((Walk(params, state, params if settings.ema else None), params))
@@ -267,13 +267,6 @@ class _Run:
         self.best = _where(better, self.walk.judged, self.best)
         self.course, self.pending = Course(i, seconds, self.draw.states, records), []
         self._return_memory(self.judge)
-
-
-def _held(part: str, buckets: Sequence[Bucket], shared: dict[str, Any], sharing: Sharing | None) -> list[Molecules]:
-    """The molecules of buckets, which all networks share."""
-    if part not in shared:
-        shared[part] = [Molecules((b.content, b.reference), sharing) for b in buckets]
-    return shared[part]
 
 
 def _of(tree: Any, place: int, several: bool) -> Any:
