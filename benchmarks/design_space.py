@@ -9,7 +9,7 @@
 700 QM7 molecules train, 45 choose the weights, 60 test; three random splits, and 30 QM9 molecules and chains that are
 the same for all. Errors are RMSE of ‖Δ‖/natm against B3LYP/def2-TZVP over those of STO-3G, the basis-set error.
 One network of 600 steps for each row, settings of the package otherwise. With "bonds" only those of the training
-molecules count that have bond orders, about five in six. Finished rows are kept in runs/design_space.
+molecules count that have bond orders, about five in six. Finished rows and errors are kept in runs/design_space.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from vpotjax.train.descent import Descent
 RUNS = Path(__file__).parents[1] / "runs" / "design_space"
 STEPS, SPECIES, SPLITS = 600, (1, 6, 7, 8), ("0", "1", "2")
 SETS = {"test": "QM7 test", "QM9": "QM9", "chains": "chains"}
+BOND_PART = "bonds"
 FAMILIES = {
     "polyene": ("polyene_C02", "polyene_C04", "polyene_C06", "polyene_C08", "polyene_C10", "polyene_C12"),
     "acene": ("acene_1", "acene_2", "acene_3", "acene_4"),
@@ -155,51 +156,63 @@ def train_rows(split: str, name: str) -> None:
         keep(f"{name}, {targets}", fitted.model, begun)
 
 
-def trained(split: str) -> Iterator[tuple[str, Method, Any, int]]:
-    """Titles, methods and models of the rows that are there, and seconds of their training."""
-    from vpotjax.io.model import load_model
+def trained(split: str) -> Iterator[tuple[str, Method, Path]]:
+    """Titles, methods and folders of the rows that are there."""
     from vpotjax.io.run import CHECKPOINT
 
     for name, method in METHODS.items():
         for title, folder in titles_of(name).items():
             own = RUNS / split / folder
             if (own / CHECKPOINT).exists():
-                yield title, method, load_model(own), int((own / "seconds.txt").read_text())
+                yield title, method, own
 
 
-def matrix_errors(split: str, part: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Of the rows that are there on one set: titles and results."""
+def measure_matrices(kept: Kept, split: str, part: str) -> None:
+    """Of the rows that are there on one set, what is not known yet; bond orders where `part` says so."""
+    from vpotjax.io.model import load_model
     from vpotjax.train.evaluate import evaluated, small_basis_errors
     from vpotjax.train.samples import Labels, prepared_buckets
 
-    made: dict[Any, Any] = {}
-    for title, method, model, seconds in trained(split):
-        for basis in (LARGE, SMALL) if (part, method.labels) == ("test", SMALL) else (LARGE,):
+    bonds, made = part == BOND_PART, {}
+    for title, method, folder in trained(split):
+        both = (part, method.labels) == ("test", SMALL)
+        rows = {title: LARGE} | ({f"{title}, against STO-3G": SMALL} if both else {})
+        for name, basis in rows.items():
+            if name in kept.of(part):
+                continue
+            model, names = load_model(folder), (BONDS,) if bonds else OBSERVABLES
             if (method.orbital, basis) not in made:
-                wanted, labels = parts_of(split, False)[part], Labels(basis, SMALL, OBSERVABLES)
+                wanted, labels = parts_of(split, bonds)["test" if bonds else part], Labels(basis, SMALL, names)
                 made[method.orbital, basis] = [b for _, b in prepared_buckets(wanted, model.settings, labels, 2)]
             buckets = made[method.orbital, basis]
-            evaluation = evaluated(model, buckets, OBSERVABLES)
-            row: dict[str, Any] = {"errors": _errors(evaluation.summary), "seconds": seconds}
-            if basis == SMALL:
-                yield f"{title}, against STO-3G", row
-                continue
-            row["basis set"] = _errors(small_basis_errors(buckets, OBSERVABLES).summary)
-            row |= {"names": evaluation.names, "natm": evaluation.natm.tolist()}
-            yield title, row | {key: _pairs(evaluation.pairs[key]) for key in OBSERVABLES[2:]}
+            evaluation = evaluated(model, buckets, names)
+            row: dict[str, Any] = {"errors": _errors(evaluation.summary)}
+            row["seconds"] = int((folder / "seconds.txt").read_text())
+            if not bonds and basis == LARGE:
+                row["basis set"] = _errors(small_basis_errors(buckets, OBSERVABLES).summary)
+                row |= {"names": evaluation.names, "natm": evaluation.natm.tolist()}
+                row |= {key: _pairs(evaluation.pairs[key]) for key in OBSERVABLES[2:]}
+            kept.add(part, name, row)
 
 
-def bond_errors(split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Bond orders of the test molecules that have them, of rows that are there."""
-    from vpotjax.train.evaluate import evaluated
-    from vpotjax.train.samples import Labels, prepared_buckets
+class Kept:
+    """Rows by set and title, in a file that has each as soon as it is there."""
 
-    made: dict[str, Any] = {}
-    for title, method, model, _ in trained(split):
-        if method.orbital not in made:
-            wanted, labels = parts_of(split, True)["test"], Labels(LARGE, SMALL, (BONDS,))
-            made[method.orbital] = [b for _, b in prepared_buckets(wanted, model.settings, labels, 1)]
-        yield title, {"errors": _errors(evaluated(model, made[method.orbital], (BONDS,)).summary)}
+    def __init__(self, split: str) -> None:
+        self.file = RUNS / f"errors-{split}.json"
+        self.rows: dict[str, dict[str, Any]] = json.loads(self.file.read_text()) if self.file.exists() else {}
+
+    def of(self, part: str) -> dict[str, Any]:
+        """Rows of a set."""
+        return self.rows.setdefault(part, {})
+
+    def add(self, part: str, title: str, row: dict[str, Any]) -> None:
+        """One more."""
+        self.of(part)[title] = row
+        unfinished = self.file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(self.rows, ensure_ascii=False))
+        unfinished.rename(self.file)
+        print(part, title, row["errors"], flush=True)
 
 
 def _errors(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -273,19 +286,19 @@ def run(*splits: str) -> None:
 
 
 def measure(*splits: str) -> None:
-    """Errors of all that is there, of molecules that have labels now."""
+    """Errors of what is trained, of molecules that have labels now; finished ones are kept."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
     for split in splits or SPLITS:
-        results = {part: dict(matrix_errors(split, part)) for part in SETS}
-        results["bonds"] = dict(bond_errors(split))
-        for name in (None, *PROPERTIES):
-            for part, row in ({} if name is None else property_errors(split, name)).items():
-                results[part][str(name)] = row
-            (RUNS / f"errors-{split}.json").write_text(json.dumps(results, ensure_ascii=False))
-            print(split, name or "matrices", flush=True)
-        jax.clear_caches()
+        kept = Kept(split)
+        for part in (*SETS, BOND_PART):
+            measure_matrices(kept, split, part)
+            jax.clear_caches()
+        for name in PROPERTIES:
+            if any(name not in kept.of(part) for part in SETS):
+                for part, row in property_errors(split, name).items():
+                    kept.add(part, name, row)
 
 
 def report() -> None:
@@ -306,8 +319,8 @@ def report() -> None:
         cells = [f"{x:.4g} {unit}" for x, unit in zip(size.values(), units, strict=True)]
         print(f"| STO-3G | {' | '.join(cells)} | |")
     print("\nBond orders of QM7 test molecules that have them, rms of norms per atom\n\n| row | |\n|---|---|")
-    for name in splits[0]["bonds"]:
-        print(f"| {name} | {_ratio([s['bonds'][name]['errors'][BONDS] for s in splits], 1.0)} |")
+    for name in splits[0][BOND_PART]:
+        print(f"| {name} | {_ratio([s[BOND_PART][name]['errors'][BONDS] for s in splits], 1.0)} |")
     chains(splits[0]["chains"])
 
 

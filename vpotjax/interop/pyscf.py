@@ -13,6 +13,7 @@ import numpy as np
 from vpotjax._basis_tables import BasisTable, basis_entry, element_basis, exchange_element, shown
 from vpotjax._checks import InputError, require_shape
 from vpotjax._guards import require_hermitian
+from vpotjax._programs import quick_jit
 from vpotjax.basis import MAX_L, Basis, Contraction, assemble_basis, atom_shells, primitive_norm
 from vpotjax.molecule import Molecule
 from vpotjax.shape_pool import ShapePool
@@ -320,6 +321,6 @@ def _natural_orbitals(density: np.ndarray, overlap: np.ndarray) -> np.ndarray:
     return inverse @ np.linalg.eigh(root @ density @ root)[1]
 
 
-@jax.jit
+@quick_jit
 def _predicted_density(model: Ensemble, molecule: Batch) -> jax.Array:
     return model(molecule).density

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vpotjax._programs import quick_jit
 from vpotjax._typing import Array
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.matrix_model import MatrixModel
@@ -35,7 +36,7 @@ def geometric_derivatives(
     return _derivatives(jax.tree.map(jnp.asarray, model), batch, tuple(names))
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@functools.partial(quick_jit, static_argnums=2)
 def _derivatives(model: Ensemble[MatrixModel], molecule: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
     def observed(positions: Array) -> dict[str, jax.Array]:
         solution = model(dataclasses.replace(molecule, positions=positions))

@@ -13,7 +13,7 @@ the geometry alone is computed once per data set; inside `jax.grad` with respect
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -131,16 +131,29 @@ class MatrixSettings:
                 f"holds 0 to {most}; check the charge."
             )
 
-    def geometry(self, molecule: Batch) -> Geometry:
+    def potentials(self, molecule: Batch) -> dict[str, jax.Array]:
+        """Those of the representation, and under "baseline" that of the baseline, (nao, nao), hartree."""
+        orbital, positions = molecule.bases["orbital"], jnp.asarray(molecule.positions)
+        baseline = baseline_potential(orbital, positions, self.baseline)
+        return {**self.representation.potentials(molecule), "baseline": baseline}
+
+    def geometry(self, molecule: Batch, potentials: Mapping[str, Array] | None = None) -> Geometry:
         """What follows from one molecule of `batch` without any weight.
 
         The baseline, and with it all that is predicted, is NaN for an open shell and for elements that the model lacks.
+
+        Args:
+            molecule: of a batch.
+            potentials: from `potentials` of the molecule; default: made here, as derivatives in positions need it.
         """
+        potentials = self.potentials(molecule) if potentials is None else potentials
         orbital, positions = molecule.bases["orbital"], jnp.asarray(molecule.positions)
         mask = jnp.asarray(orbital.ao_mask)
         own, kinetic_energy, position = joint_matrices((OVERLAP, KINETIC, POSITION), orbital, positions)
         valid = flag(known_elements(molecule.numbers, self.species), jnp.asarray(molecule.spin) == 0)
-        baseline = baseline_fock(orbital, positions, self.baseline, kinetic_energy) * valid.astype(positions.dtype)
+        baseline = jnp.asarray(potentials["baseline"]) * valid.astype(positions.dtype)
+        if self.baseline != "zero":
+            baseline = baseline + kinetic_energy
         if self.target == "density" and self.baseline != "zero":
             baseline = density_matrix(baseline, own, molecule.nelec, mask)
         frame = None
@@ -148,7 +161,7 @@ class MatrixSettings:
             frame = (square_root if self.target == "fock" else inverse_square_root)(unit_padding(own, mask))
         operators = bool(getattr(self.network, "operators", False))
         return Geometry(
-            features=self.representation.features(molecule, irreps(self.layout), operators=operators),
+            features=self.representation.features(molecule, irreps(self.layout), potentials, operators=operators),
             baseline=baseline,
             frame=frame,
             space=OrbitalSpace(
@@ -213,12 +226,17 @@ class Prepared:
     space: OrbitalSpace
 
 
-def baseline_fock(basis: Basis, positions: Array, kind: str, kinetic_energy: Array | None = None) -> jax.Array:
-    """A Fock matrix without any density, (nao, nao), hartree; `kind` as `MatrixSettings.baseline`, T if it is known."""
+def baseline_potential(basis: Basis, positions: Array, kind: str) -> jax.Array:
+    """What `baseline_fock` has beside T."""
     if kind == "zero":
         return jnp.zeros((basis.nao, basis.nao), positions.dtype)
-    energy = kinetic(basis, positions) if kinetic_energy is None else jnp.asarray(kinetic_energy)
-    return energy + (screened_potential if kind == "sap" else external_potential)(basis, positions)
+    return (screened_potential if kind == "sap" else external_potential)(basis, positions)
+
+
+def baseline_fock(basis: Basis, positions: Array, kind: str) -> jax.Array:
+    """A Fock matrix without any density, (nao, nao), hartree; `kind` as `MatrixSettings.baseline`."""
+    potential = baseline_potential(basis, positions, kind)
+    return potential if kind == "zero" else potential + kinetic(basis, positions)
 
 
 @pytree

@@ -94,17 +94,26 @@ class PropertySettings:
                 "property does not see; give neutral closed shells, or train a model of F."
             )
 
-    def geometry(self, molecule: Batch) -> PropertyGeometry:
-        """What follows from one molecule of `batch` without any weight; of charges and open shells NaN."""
+    def potentials(self, molecule: Batch) -> dict[str, jax.Array]:
+        """Those of the representation, (nao, nao), hartree."""
+        return self.representation.potentials(molecule)
+
+    def geometry(self, molecule: Batch, potentials: Mapping[str, Array] | None = None) -> PropertyGeometry:
+        """What follows from one molecule of `batch` without any weight; of charges and open shells NaN.
+
+        Args:
+            molecule: of a batch.
+            potentials: from `potentials` of the molecule; default: made here, as derivatives in positions need it.
+        """
         valid = flag(jnp.asarray(molecule.charge) == 0, jnp.asarray(molecule.spin) == 0)
-        features = self.features(molecule)
+        features = self.features(molecule, potentials)
         values = {irrep: x * valid.astype(x.dtype) for irrep, x in features.values.items()}
         return PropertyGeometry(dataclasses.replace(features, values=values), jnp.asarray(molecule.numbers))
 
-    def features(self, molecule: Batch) -> PairFeatures:
-        """Of one molecule."""
+    def features(self, molecule: Batch, potentials: Mapping[str, Array] | None = None) -> PairFeatures:
+        """Of one molecule; arguments as `geometry`."""
         operators = bool(getattr(self.network, "operators", False))
-        return self.representation.features(molecule, PROPERTIES[self.target], operators=operators)
+        return self.representation.features(molecule, PROPERTIES[self.target], potentials, operators=operators)
 
 
 def composition(numbers: Array, species: Sequence[int]) -> jax.Array:

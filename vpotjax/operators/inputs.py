@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -71,8 +71,36 @@ def pair_cutoff(positions: Array, cutoff: float | None) -> jax.Array:
     return jnp.where(same, 1.0, cutoff_function(jnp.sqrt(jnp.where(same, 1.0, squares)), cutoff))
 
 
-def operator_matrices(
+def potential_matrices(
     basis: Basis, positions: Array, inputs: Sequence[str], cutoff: float | None = None
+) -> dict[str, jax.Array]:
+    """Those of `operator_matrices` that are integrals of potentials, with the same arguments."""
+    check_operators(inputs)
+    potentials = {"sap": screened_potential, "external": external_potential}
+    per_nucleus = "own_nuclei" in inputs or (cutoff is not None and "external" in inputs)
+    terms = nuclear_attraction(basis, positions) if per_nucleus else None
+    atoms = jnp.maximum(jnp.asarray(basis.ao_atom), 0)
+    result = {}
+    for name in inputs:
+        if name in SEPARABLE:
+            continue
+        if terms is not None and name == "own_nuclei":
+            here = jnp.arange(len(terms))[:, None] == atoms
+            result[name] = jnp.einsum("apq,apq->pq", terms, (here[:, :, None] | here[:, None, :]).astype(terms.dtype))
+        elif terms is not None and name == "external" and cutoff is not None:
+            near = pair_cutoff(positions, cutoff)[:, atoms]
+            result[name] = jnp.einsum("apq,ap,aq->pq", terms, near, near)
+        else:
+            result[name] = potentials[name](basis, positions)
+    return result
+
+
+def operator_matrices(
+    basis: Basis,
+    positions: Array,
+    inputs: Sequence[str],
+    cutoff: float | None = None,
+    potentials: Mapping[str, Array] | None = None,
 ) -> dict[str, jax.Array]:
     """The operators by name, each (nao, nao), symmetric, zero on padding, in atomic units.
 
@@ -84,6 +112,7 @@ def operator_matrices(
         positions: (natm, 3), bohr.
         inputs: of OPERATORS.
         cutoff: in bohr; default: none.
+        potentials: from `potential_matrices` of the same, where a program of its own makes them; default: made here.
 
     Raises:
         InputError: an unknown name.
@@ -91,18 +120,5 @@ def operator_matrices(
     check_operators(inputs)
     separable = {name: operator for name, operator in SEPARABLE.items() if name in inputs}
     known = dict(zip(separable, joint_matrices(tuple(separable.values()), basis, positions), strict=True))
-    potentials = {"sap": screened_potential, "external": external_potential}
-    per_nucleus = "own_nuclei" in inputs or (cutoff is not None and "external" in inputs)
-    terms = nuclear_attraction(basis, positions) if per_nucleus else None
-    atoms = jnp.maximum(jnp.asarray(basis.ao_atom), 0)
-    result = {}
-    for name in inputs:
-        if terms is not None and name == "own_nuclei":
-            here = jnp.arange(len(terms))[:, None] == atoms
-            result[name] = jnp.einsum("apq,apq->pq", terms, (here[:, :, None] | here[:, None, :]).astype(terms.dtype))
-        elif terms is not None and name == "external" and cutoff is not None:
-            near = pair_cutoff(positions, cutoff)[:, atoms]
-            result[name] = jnp.einsum("apq,ap,aq->pq", terms, near, near)
-        else:
-            result[name] = known[name] if name in known else potentials[name](basis, positions)
-    return result
+    others = potential_matrices(basis, positions, inputs, cutoff) if potentials is None else potentials
+    return {name: known[name] if name in known else jnp.asarray(others[name]) for name in inputs}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from vpotjax.operators.inputs import (
     check_operators,
     cutoff_function,
     operator_matrices,
+    potential_matrices,
     require_all_electrons,
 )
 from vpotjax.operators.pairs import element_indices, even_channels, known_elements, pair_kinds, to_exchange
@@ -93,17 +94,29 @@ class Representation:
         every = irreps(self.layout)
         return sorted(i for i in {*wanted, SCALAR} if i in every)
 
-    def features(self, molecule: Batch, wanted: Iterable[Irrep], *, operators: bool = False) -> PairFeatures:
+    def potentials(self, molecule: Batch) -> dict[str, jax.Array]:
+        """By name, of `inputs`, (nao, nao), hartree: for a program of their own, which is what they are worth."""
+        return potential_matrices(molecule.bases["potential"], molecule.positions, self.inputs, self.cutoff)
+
+    def features(
+        self,
+        molecule: Batch,
+        wanted: Iterable[Irrep],
+        potentials: Mapping[str, Array] | None = None,
+        *,
+        operators: bool = False,
+    ) -> PairFeatures:
         """Of one molecule of a batch that has the basis of the representation under the role "potential".
 
         Args:
             molecule: see `pad_batch`, with `pair_cutoff` = `cutoff`.
             wanted: irreps to make; scalars are there in any case.
+            potentials: from `potentials` of the molecule; default: made here, as derivatives in positions need it.
             operators: whether `PairFeatures.operators` are made.
         """
         basis, positions, pairs = molecule.bases["potential"], jnp.asarray(molecule.positions), molecule.pairs
         layout, mask = self.layout, jnp.asarray(basis.ao_mask)
-        matrices = operator_matrices(basis, positions, self.inputs, self.cutoff)
+        matrices = operator_matrices(basis, positions, self.inputs, self.cutoff, potentials)
         metric = matrices["overlap"] if "overlap" in matrices else overlap(basis, positions)
         stacked = []
         for name, matrix in matrices.items():

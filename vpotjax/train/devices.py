@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vpotjax._checks import InputError
+from vpotjax._programs import quick_jit
 
 AXIS = "molecules"
 
@@ -64,7 +65,7 @@ class Sharing:
 
     def jitted(self, function: Callable[..., Any], static: int | tuple[int, ...]) -> Any:
         """`function` compiled, with results on every device."""
-        return jax.jit(function, static_argnums=static, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+        return quick_jit(function, static, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
 
 
 def leads() -> bool:

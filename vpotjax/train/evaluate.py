@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vpotjax._programs import quick_jit
 from vpotjax._typing import Array
 from vpotjax.electronic.observables import OBSERVABLES, Reference
 from vpotjax.metrics import ErrorSummary, MoleculeErrors, error_summary, molecule_errors
@@ -68,7 +69,7 @@ def evaluated(ensemble: Ensemble[Any], buckets: Sequence[Bucket], names: Sequenc
     return _evaluation(observed, buckets, names)
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@functools.partial(quick_jit, static_argnums=2)
 def _predictions(ensemble: Ensemble[Any], content: Any, names: tuple[str, ...]) -> Any:
     return over_molecules(lambda one: ensemble.prediction(one, names), content)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax._programs import quick_jit
 from vpotjax.batching import Batch, BatchShape
 from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.models.ensemble import Ensemble, Prediction
@@ -22,12 +23,14 @@ from vpotjax.models.property_model import PROPERTIES
 from vpotjax.molecule import Molecule
 from vpotjax.shape_pool import ShapePool
 from vpotjax.train.arrays import over_molecules
+from vpotjax.train.geometry import geometry_program
 from vpotjax.units import BOHR_TO_ANGSTROM
 
 PREDICTED = ("mo_energies", "homo_lumo_gap", "dipole", "polarizability", "lowdin_charges", "mayer_bond_orders")
 CHUNK = 64  # molecules that are sorted by size together
 BATCH = 16  # of them in one call, on other devices than CPUs
 NAMED = 3  # pairs in a warning
+SETTINGS_KEPT = 4  # of models whose programs are kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,18 +124,18 @@ def _group(
         rows = list(places[start : start + size])
         filled = rows + [rows[-1]] * (size - len(rows))
         batch = ensemble.settings.batch([chunk[i][1] for i in filled], shape)
-        result = jax.tree.map(np.asarray, _predicted(ensemble, jax.tree.map(jnp.asarray, batch), names))
+        geometry = _geometry_program(ensemble.settings)(jax.tree.map(jnp.asarray, batch))
+        result = jax.tree.map(np.asarray, _predicted(ensemble, geometry, names))
         for place, i in enumerate(rows):
             yield i, _unpadded(*chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _predicted(ensemble: Ensemble[Any], batch: Batch, names: tuple[str, ...]) -> Prediction:
-    def one(molecule: Batch) -> Prediction:
-        prepared = ensemble.model.prepared(ensemble.settings.geometry(molecule))
-        return ensemble.prediction(prepared, names)
+_geometry_program = functools.lru_cache(SETTINGS_KEPT)(geometry_program)
 
-    return over_molecules(one, batch)
+
+@functools.partial(quick_jit, static_argnums=2)
+def _predicted(ensemble: Ensemble[Any], geometry: Any, names: tuple[str, ...]) -> Prediction:
+    return over_molecules(lambda one: ensemble.prediction(ensemble.model.prepared(one), names), geometry)
 
 
 def _unpadded(name: str, molecule: Molecule, batch: Batch, prediction: Prediction) -> MoleculePrediction:

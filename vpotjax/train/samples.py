@@ -25,6 +25,7 @@ from vpotjax.io.sample import Sample
 from vpotjax.models.matrix_model import Geometry, MatrixSettings
 from vpotjax.models.property_model import PropertySettings
 from vpotjax.train.arrays import chunk_results, chunks, in_chunks, joined, over_molecules, return_memory, selected
+from vpotjax.train.geometry import geometry_program
 
 NOBLE_CORES = (0, 2, 10, 18, 36, 54, 86)  # electrons
 LEVEL_TOLERANCE = 1e-2  # hartree; programs may store the levels of the step before the last F
@@ -94,7 +95,7 @@ def prepared_buckets(
     molecules = [s.molecule for s in samples]
     result = []
     for group, shape in buckets(molecules, settings.bases, count, pair_cutoff=settings.representation.cutoff):
-        program = jax.jit(functools.partial(_geometries, settings))  # freed with its shape: it is large
+        program = geometry_program(settings)
         batches = (
             settings.batch([molecules[i] for i in group[start : start + CHUNK]], shape)
             for start in range(0, len(group), CHUNK)
@@ -107,10 +108,6 @@ def prepared_buckets(
         del program
         return_memory()
     return result
-
-
-def _geometries(settings: MatrixSettings | PropertySettings, batch: Any) -> Any:
-    return over_molecules(settings.geometry, batch)
 
 
 @jax.jit

@@ -16,6 +16,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
+from vpotjax._programs import quick_jit
 from vpotjax._typing import Array
 from vpotjax.losses import Loss
 from vpotjax.train.descent import Descent
@@ -140,7 +141,7 @@ def advance_program(
         summed, counts = own(walk.params, held, rows, progress)
         return (jax.vmap(moved) if several else moved)(walk, summed), counts
 
-    return jax.jit(advance, static_argnums=(4, 5)) if sharing is None else sharing.jitted(advance, (4, 5))
+    return quick_jit(advance, (4, 5)) if sharing is None else sharing.jitted(advance, (4, 5))
 
 
 def check_program(model: Trainable, loss: Loss, several: bool, sharing: Sharing | None) -> Callable[..., Any]:
@@ -166,4 +167,4 @@ def check_program(model: Trainable, loss: Loss, several: bool, sharing: Sharing 
             own = sharing.shared(own, (PartitionSpec(), sharing.spec(), sharing.spec()))
         return own(params, held, rows)
 
-    return jax.jit(checked, static_argnums=3) if sharing is None else sharing.jitted(checked, 3)
+    return quick_jit(checked, 3) if sharing is None else sharing.jitted(checked, 3)
