@@ -5,7 +5,7 @@
     python -m benchmarks.interpretation truncation   levels and densities without the elements of distant atoms
 
 Elements are those in the Löwdin basis of 6-31G. Molecules are ASE's, chains those of the shared data. A minute for each
-molecule, and some for each chain, on one core.
+molecule, and some for each chain, whose matrices are kept in runs/interpretation, on one core.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from vpotjax.units import HARTREE_TO_EV
 
 NAMES = ("C2H6", "C2H4", "C2H2", "H2CO", "CH3CN", "butadiene", "C6H6")
 CHAINS = ("alkane_C12", "polyene_C12")
+RUNS = Path(__file__).parents[1] / "runs" / "interpretation"
 EDGES = (1.0, 3.5, 6.0, 9.0, 12.0, 15.0, 20.0, 30.0)  # bohr
 CUTOFFS = (6.0, 9.0, 12.0, 15.0, 20.0)
 
@@ -39,6 +41,17 @@ class Matrices(NamedTuple):
     effective: np.ndarray
     atoms: np.ndarray
     nocc: int
+
+
+def kept(name: str) -> tuple[Molecule, Matrices]:
+    """A chain and its `matrices`, which are made once."""
+    molecule, file = transfer_molecules()[name], RUNS / f"{name}.npz"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, **matrices(molecule)._asdict())
+    with np.load(file) as known:
+        own = {key: known[key] for key in Matrices._fields}
+    return molecule, Matrices(**own | {"nocc": int(own["nocc"])})
 
 
 def matrices(molecule: Molecule) -> Matrices:
@@ -115,8 +128,8 @@ def _rms(matrix: np.ndarray) -> float:
 def _chains() -> Iterator[tuple[str, Matrices, np.ndarray]]:
     """Name, matrices, and distances of the atoms of two orbitals."""
     for name in CHAINS:
-        molecule = transfer_molecules()[name]
-        own, places = matrices(molecule), np.asarray(molecule.positions)[:, None]
+        molecule, own = kept(name)
+        places = np.asarray(molecule.positions)[:, None]
         distances = np.linalg.norm(places - np.swapaxes(places, 0, 1), axis=-1)
         yield name, own, distances[np.ix_(own.atoms, own.atoms)]
 
