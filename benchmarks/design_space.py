@@ -46,7 +46,7 @@ from vpotjax.train.descent import Descent
 RUNS = Path(__file__).parents[1] / "runs" / "design_space"
 STEPS, SPECIES, SPLITS = 600, (1, 6, 7, 8), ("0", "1", "2")
 SETS = {"test": "QM7 test", "QM9": "QM9", "chains": "chains"}
-BOND_PART = "bonds"
+BOND_PART, AGAINST, UNITS = "bonds", ", against STO-3G", ("eV", "eV", "e·bohr", "bohr³")
 FAMILIES = {
     "polyene": ("polyene_C02", "polyene_C04", "polyene_C06", "polyene_C08", "polyene_C10", "polyene_C12"),
     "acene": ("acene_1", "acene_2", "acene_3", "acene_4"),
@@ -176,7 +176,7 @@ def measure_matrices(kept: Kept, split: str, part: str) -> None:
     bonds, made = part == BOND_PART, {}
     for title, method, folder in trained(split):
         both = (part, method.labels) == ("test", SMALL)
-        rows = {title: LARGE} | ({f"{title}, against STO-3G": SMALL} if both else {})
+        rows = {title: LARGE} | ({title + AGAINST: SMALL} if both else {})
         for name, basis in rows.items():
             if name in kept.of(part):
                 continue
@@ -311,13 +311,17 @@ def report() -> None:
         count = len(own[0]["direct, F"]["names"])
         print(f"\n{title}, {count} molecules: error over that of STO-3G, mean of {len(own)} splits (their range)\n")
         print("| row | ε | gap | μ | α | training, s |\n|---|---|---|---|---|---|")
-        for name in own[0]:
+        for name in (name for name in own[0] if not name.endswith(AGAINST)):
             rows = [s[name] for s in own]
             cells = [_ratio([r["errors"].get(key) for r in rows], float(size[key])) for key in OBSERVABLES]
             print(f"| {name} | {' | '.join(cells)} | {rows[0].get('seconds', '')} |")
-        units = ("eV", "eV", "e·bohr", "bohr³")
-        cells = [f"{x:.4g} {unit}" for x, unit in zip(size.values(), units, strict=True)]
+        cells = [f"{x:.4g} {unit}" for x, unit in zip(size.values(), UNITS, strict=True)]
         print(f"| STO-3G | {' | '.join(cells)} | |")
+    own = [s["test"] for s in splits]
+    print("\nQM7 test, against STO-3G's own observables\n\n| row | ε | gap | μ | α |\n|---|---|---|---|---|")
+    for name in (name for name in own[0] if name.endswith(AGAINST)):
+        cells = [_ratio([s[name]["errors"][key] for s in own], 1.0) for key in OBSERVABLES]
+        print(f"| {name.removesuffix(AGAINST)} | {' | '.join(cells)} |")
     print("\nBond orders of QM7 test molecules that have them, rms of norms per atom\n\n| row | |\n|---|---|")
     for name in splits[0][BOND_PART]:
         print(f"| {name} | {_ratio([s[BOND_PART][name]['errors'][BONDS] for s in splits], 1.0)} |")
@@ -326,7 +330,8 @@ def report() -> None:
 
 def _ratio(errors: Sequence[float | None], size: float) -> str:
     known = np.array([e for e in errors if e is not None]) / size
-    return f"{known.mean():.3f} ({np.ptp(known):.3f})" if len(known) else ""
+    spread = f" ({np.ptp(known):.2g})" if len(known) > 1 else ""
+    return f"{known.mean():#.3g}{spread}" if len(known) else ""
 
 
 def chains(rows: Mapping[str, dict[str, Any]]) -> None:
