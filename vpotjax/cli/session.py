@@ -12,6 +12,7 @@ from vpotjax._checks import InputError
 
 HEARTBEAT = 30  # seconds without a sign of life after which other processes are given up
 PROGRAMS = 1 << 30  # bytes of compiled programs that are kept, the latest used
+SHORTEST = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"  # of a program that is kept
 
 
 def one_blas_thread() -> None:
@@ -31,6 +32,8 @@ def configure_jax() -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(_program_cache()))
         jax.config.update("jax_compilation_cache_max_size", PROGRAMS)
+    if SHORTEST not in os.environ:  # JAX keeps none below a second, of which a command has several
+        jax.config.update(SHORTEST.lower(), 0.1)
 
 
 def join_processes(how: str) -> None:

@@ -18,6 +18,13 @@ def geometry_program(settings: MatrixSettings | PropertySettings) -> Callable[[A
 
     Potentials have a program of their own, which XLA compiles for speed; the other is compiled quickly.
     """
-    potentials = jax.jit(lambda batch: over_molecules(settings.potentials, batch))
-    others = quick_jit(lambda batch, own: over_molecules(settings.geometry, batch, own))
-    return lambda batch: others(batch, potentials(batch))
+
+    @jax.jit
+    def potentials(batch: Any) -> Any:
+        return over_molecules(settings.potentials, batch)
+
+    @quick_jit
+    def geometry(batch: Any, potentials: Any) -> Any:
+        return over_molecules(settings.geometry, batch, potentials)
+
+    return lambda batch: geometry(batch, potentials(batch))
