@@ -51,7 +51,8 @@ def loss(positions, params, model, batch):
     return jnp.mean(jax.vmap(one)(dataclasses.replace(batch, positions=positions)))
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_chain_and_gradient_are_exported(precision):
     model, batch = model_and_batch(precision)
     function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))

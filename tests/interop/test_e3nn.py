@@ -78,6 +78,7 @@ def test_rotation_of_features_is_that_of_e3nn():
     np.testing.assert_allclose(arrays[1].array, turned.array, atol=1e-6)  # e3nn's matrices are partly single precision
 
 
+@pytest.mark.slow
 def test_a_model_with_a_network_of_e3nn_is_equivariant():
     settings = MatrixSettings(Representation((1, 6, 7), "6-31g", ("overlap", "sap"), 1), OfE3nn(), precision="float64")
     molecule, rotation = g2("HCN"), random_rotation()

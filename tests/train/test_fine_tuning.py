@@ -53,6 +53,7 @@ def test_a_model_learns_polarizabilities_of_another_method(before, tmp_path):
     assert outcome.rows[1]["polarizability"] < outcome.rows[0]["polarizability"]
 
 
+@pytest.mark.slow
 def test_without_a_model_they_are_learned_from_the_baseline(before, tmp_path):
     rows = train_run(before[0], tmp_path / "run", dataclasses.replace(TINY, weights=WEIGHTS), Silent()).rows
     assert [row["model"] for row in rows] == ["closed-form start", "trained"]
@@ -70,7 +71,8 @@ def test_frozen_parts_stay(before, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("levels", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("levels", [True, False])
 def test_a_model_learns_another_element(before, tmp_path, levels):
     """Nitrogen beside H and O; what was predicted of water stays until the networks move."""
     data = dataset_of(train=("NH3", 3), validation=("H2O", 1), test=("NH3", 1))

@@ -58,6 +58,7 @@ def test_a_network_corrects_the_linear_map_that_predicts():
     np.testing.assert_allclose(trained, predicted, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_gaps_of_alkanes_converge_with_length():
     chains = [(str(n), alkane(n)) for n in LENGTHS]
     found = predictions(Ensemble.of([fitted()[0]]), chains, ["homo_lumo_gap", "polarizability"])

@@ -63,7 +63,7 @@ def test_a_density_needs_elements_and_no_levels():
 @pytest.mark.parametrize(
     "options",
     [
-        {"elements": 1.0},
+        pytest.param({"elements": 1.0}, marks=pytest.mark.slow),
         pytest.param({"density": 1e4}, marks=pytest.mark.slow),
         {"elements": 1.0, "target": "density"},
     ],
