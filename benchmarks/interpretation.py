@@ -50,8 +50,8 @@ def kept(name: str) -> tuple[Molecule, Matrices]:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez(file, **matrices(molecule)._asdict())
     with np.load(file) as known:
-        own = {key: known[key] for key in Matrices._fields}
-    return molecule, Matrices(**own | {"nocc": int(own["nocc"])})
+        *arrays, nocc = (known[key] for key in Matrices._fields)
+    return molecule, Matrices(*arrays, nocc=int(nocc))
 
 
 def matrices(molecule: Molecule) -> Matrices:

@@ -36,7 +36,7 @@ def labelled() -> list[Sample]:
     result = []
     for sample in chosen():
         own = {basis: made(folder / f"{sample.name}.npz")[basis] for basis, folder in FOLDERS.items()}
-        result.append(dataclasses.replace(sample, labels=sample.labels | own))
+        result.append(dataclasses.replace(sample, labels={**sample.labels, **own}))
     return result
 
 
@@ -96,4 +96,4 @@ def report() -> None:
 
 if __name__ == "__main__":
     os.environ.update(SINGLE_THREAD)
-    {"report": report}.get(*sys.argv[1:2] or [""], main)()
+    (report if "report" in sys.argv else main)()

@@ -75,7 +75,8 @@ def by_differences(name: str, molecule: Molecule, displacements: np.ndarray) -> 
     for i, displacement in enumerate(displacements):
         file = RUNS / f"{name}-{i}.npz"
         if not file.exists():
-            np.savez(file, **_slopes(molecule, displacement))
+            own = _slopes(molecule, displacement)
+            np.savez(file, dipole=own["dipole"], polarizability=own["polarizability"])
         with np.load(file) as known:
             slopes.append(dict(known))
     return np.array([s["dipole"] for s in slopes]), np.array([s["polarizability"] for s in slopes])
