@@ -46,6 +46,7 @@ from vpotjax.train.descent import Descent
 RUNS = Path(__file__).parents[1] / "runs" / "design_space"
 STEPS, SPECIES, SPLITS = 600, (1, 6, 7, 8), ("0", "1", "2")
 SETS = {"test": "QM7 test", "QM9": "QM9", "chains": "chains"}
+SIZED_BY = "direct, F"
 BOND_PART, AGAINST, UNITS = "bonds", ", against STO-3G", ("eV", "eV", "e·bohr", "bohr³")
 FAMILIES = {
     "polyene": ("polyene_C02", "polyene_C04", "polyene_C06", "polyene_C08", "polyene_C10", "polyene_C12"),
@@ -84,7 +85,6 @@ METHODS = {
 PROPERTIES = {
     "λ-SOAP": soap,
     "V powers": v_power(("overlap", "external"), "def2-svp", "raw"),
-    "V and SAP powers": v_power(("overlap", "external", "sap"), "def2-svp", "raw"),
 }
 
 
@@ -174,19 +174,21 @@ def measure_matrices(kept: Kept, split: str, part: str) -> None:
     from vpotjax.train.samples import Labels, prepared_buckets
 
     bonds, made = part == BOND_PART, {}
+    wanted = parts_of(split, bonds)["test" if bonds else part]
     for title, method, folder in trained(split):
+        stamp = [(folder / "seconds.txt").stat().st_mtime, len(wanted)]  # of what was trained, and labelled
         both = (part, method.labels) == ("test", SMALL)
         rows = {title: LARGE} | ({title + AGAINST: SMALL} if both else {})
         for name, basis in rows.items():
-            if name in kept.of(part):
+            if kept.of(part).get(name, {}).get("stamp") == stamp:
                 continue
             model, names = load_model(folder), (BONDS,) if bonds else OBSERVABLES
             if (method.orbital, basis) not in made:
-                wanted, labels = parts_of(split, bonds)["test" if bonds else part], Labels(basis, SMALL, names)
+                labels = Labels(basis, SMALL, names)
                 made[method.orbital, basis] = [b for _, b in prepared_buckets(wanted, model.settings, labels, 2)]
             buckets = made[method.orbital, basis]
             evaluation = evaluated(model, buckets, names)
-            row: dict[str, Any] = {"errors": _errors(evaluation.summary)}
+            row: dict[str, Any] = {"errors": _errors(evaluation.summary), "stamp": stamp}
             row["seconds"] = int((folder / "seconds.txt").read_text())
             if not bonds and basis == LARGE:
                 row["basis set"] = _errors(small_basis_errors(buckets, OBSERVABLES).summary)
@@ -295,43 +297,56 @@ def measure(*splits: str) -> None:
         for part in (*SETS, BOND_PART):
             measure_matrices(kept, split, part)
             jax.clear_caches()
+        counts = {part: len(own) for part, own in parts_of(split, False).items() if part in SETS}
         for name in PROPERTIES:
-            if any(name not in kept.of(part) for part in SETS):
+            if any(len(kept.of(part).get(name, {}).get("names", ())) != n for part, n in counts.items()):
                 for part, row in property_errors(split, name).items():
                     kept.add(part, name, row)
 
 
 def report() -> None:
-    """Tables: errors by row, then of the chains one by one."""
+    """Tables of what is measured: errors by row, then of the chains of the first split one by one."""
     files = [RUNS / f"errors-{split}.json" for split in SPLITS]
     splits = [json.loads(file.read_text()) for file in files if file.exists()]
     for part, title in SETS.items():
-        own = [s[part] for s in splits]
-        size = {key: np.mean([s["direct, F"]["basis set"][key] for s in own]) for key in OBSERVABLES}
-        count = len(own[0]["direct, F"]["names"])
-        print(f"\n{title}, {count} molecules: error over that of STO-3G, mean of {len(own)} splits (their range)\n")
+        own = [s[part] for s in splits if SIZED_BY in s.get(part, {})]
+        sizes = [s[SIZED_BY]["basis set"] for s in own]
+        print(f"\n{title}: error over that of STO-3G, mean of the splits (their range)\n")
         print("| row | ε | gap | μ | α | training, s |\n|---|---|---|---|---|---|")
-        for name in (name for name in own[0] if not name.endswith(AGAINST)):
-            rows = [s[name] for s in own]
-            cells = [_ratio([r["errors"].get(key) for r in rows], float(size[key])) for key in OBSERVABLES]
-            print(f"| {name} | {' | '.join(cells)} | {rows[0].get('seconds', '')} |")
-        cells = [f"{x:.4g} {unit}" for x, unit in zip(size.values(), UNITS, strict=True)]
-        print(f"| STO-3G | {' | '.join(cells)} | |")
+        for name, row in own[0].items():
+            if not name.endswith(AGAINST):
+                print(f"| {name} | {_cells(own, name, sizes)} | {row.get('seconds', '')} |")
+        cells = [f"{np.mean([s[key] for s in sizes]):.4g} {u}" for key, u in zip(OBSERVABLES, UNITS, strict=True)]
+        print(f"| STO-3G, {len(own[0][SIZED_BY]['names'])} molecules | {' | '.join(cells)} | |")
     own = [s["test"] for s in splits]
     print("\nQM7 test, against STO-3G's own observables\n\n| row | ε | gap | μ | α |\n|---|---|---|---|---|")
-    for name in (name for name in own[0] if name.endswith(AGAINST)):
-        cells = [_ratio([s[name]["errors"][key] for s in own], 1.0) for key in OBSERVABLES]
-        print(f"| {name.removesuffix(AGAINST)} | {' | '.join(cells)} |")
+    for name in own[0]:
+        if name.endswith(AGAINST):
+            print(f"| {name.removesuffix(AGAINST)} | {_cells(own, name)} |")
     print("\nBond orders of QM7 test molecules that have them, rms of norms per atom\n\n| row | |\n|---|---|")
-    for name in splits[0][BOND_PART]:
-        print(f"| {name} | {_ratio([s[BOND_PART][name]['errors'][BONDS] for s in splits], 1.0)} |")
+    own = [s.get(BOND_PART, {}) for s in splits]
+    for name in own[0]:
+        print(f"| {name} | {_cells(own, name, keys=(BONDS,))} |")
     chains(splits[0]["chains"])
 
 
-def _ratio(errors: Sequence[float | None], size: float) -> str:
-    known = np.array([e for e in errors if e is not None]) / size
-    spread = f" ({np.ptp(known):.2g})" if len(known) > 1 else ""
-    return f"{known.mean():#.3g}{spread}" if len(known) else ""
+def _cells(
+    splits: Sequence[Mapping[str, Any]],
+    name: str,
+    sizes: Sequence[Mapping[str, float]] | None = None,
+    keys: Sequence[str] = OBSERVABLES,
+) -> str:
+    """Of a row, over the splits that have it: the mean of each error, in units of `sizes`, and its range."""
+    cells = []
+    for key in keys:
+        known = [
+            own[name]["errors"][key] / (sizes[i][key] if sizes else 1.0)
+            for i, own in enumerate(splits)
+            if key in own.get(name, {}).get("errors", {})
+        ]
+        spread = f" ({np.ptp(known):.2g})" if len(known) > 1 else ""
+        cells.append(f"{np.mean(known):#.3g}{spread}" if known else "")
+    return " | ".join(cells)
 
 
 def chains(rows: Mapping[str, dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ molecule, and some for each chain, whose matrices are kept in runs/interpretatio
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import sys
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.qm7_data import LARGE, MIDDLE, transfer_molecules
-from benchmarks.runs import SINGLE_THREAD
+from benchmarks.runs import SINGLE_THREAD, save_arrays
 from vpotjax.molecule import Molecule
 from vpotjax.units import HARTREE_TO_EV
 
@@ -44,11 +45,16 @@ class Matrices(NamedTuple):
 
 
 def kept(name: str) -> tuple[Molecule, Matrices]:
-    """A chain and its `matrices`, which are made once."""
-    molecule, file = transfer_molecules()[name], RUNS / f"{name}.npz"
+    """A chain and its `matrices`, which are made once for a model."""
+    import jax
+
+    import vpotjax as vp
+
+    weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(vp.load_pretrained()))
+    file = RUNS / hashlib.sha256(weights).hexdigest()[:12] / f"{name}.npz"
+    molecule = transfer_molecules()[name]
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(file, **matrices(molecule)._asdict())
+        save_arrays(file, matrices(molecule)._asdict())
     with np.load(file) as known:
         *arrays, nocc = (known[key] for key in Matrices._fields)
     return molecule, Matrices(*arrays, nocc=int(nocc))

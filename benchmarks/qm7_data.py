@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.labels import LABELS, SHARED, frames
+from benchmarks.runs import save_arrays
 from vpotjax.io.dataset import Dataset
 from vpotjax.io.sample import Sample
 from vpotjax.molecule import Molecule
@@ -134,10 +135,7 @@ def _label(path: Path, molecule: Molecule, bases: Sequence[str]) -> str:
         quantities = OBSERVED if basis == LARGE else [*OBSERVED, "fock", "overlap"]
         own = reference_labels(molecule, basis, "b3lyp", quantities=quantities, **settings)
         labels |= {f"{basis}/{key}": x for key, x in own.items()}
-    unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("wb") as file:
-        np.savez(file, **labels)
-    unfinished.rename(path)
+    save_arrays(path, labels)
     return path.stem
 
 

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,17 @@ def interleaved(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[s
             jax.block_until_ready(function())
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """An npz file that is there as a whole or not at all; its folder is made."""
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    unfinished.rename(path)
 
 
 def resumed(

@@ -178,6 +178,7 @@ def parts() -> None:
     from vpotjax.operators.inputs import operator_matrices
     from vpotjax.train.arrays import over_molecules
     from vpotjax.train.descent import Descent
+    from vpotjax.train.geometry import geometry_program
     from vpotjax.train.held import Molecules
     from vpotjax.train.steps import Walk, advance_program, check_program
     from vpotjax.train.trainable import MatrixTraining
@@ -213,7 +214,7 @@ def parts() -> None:
         network = jax.jit(lambda p, c: over_molecules(lambda one: corrected(settings, scale, p, one), c))
         functions = {
             "integrals": (jax.jit(integrals), batch),
-            "integrals and features": (jax.jit(lambda b: over_molecules(settings.geometry, b)), batch),
+            "integrals and features": (geometry_program(settings), batch),
             "linear map, whitening": (jax.jit(lambda g: over_molecules(own.start.prepared, g)), places),
             "network": (network, params, content),
             "forward": (lambda p, *batch, m=most: check(p, *batch, m), params, *batched),

@@ -28,6 +28,7 @@ from vpotjax.io.sample import Sample
 
 FILE = Path(__file__).parents[1] / "runs" / "v_basis.json"
 BASES = (SMALL, MIDDLE, SPLIT_VALENCE)
+FOLDERS = {MIDDLE: EFFECTIVE, SPLIT_VALENCE: OWN}
 SPECIES, SHOWN = (1, 6, 7, 8), ("mo_energies", "homo_lumo_gap")
 
 
@@ -38,9 +39,6 @@ def labelled() -> list[Sample]:
         own = {basis: made(folder / f"{sample.name}.npz")[basis] for basis, folder in FOLDERS.items()}
         result.append(dataclasses.replace(sample, labels={**sample.labels, **own}))
     return result
-
-
-FOLDERS = {MIDDLE: EFFECTIVE, SPLIT_VALENCE: OWN}
 
 
 def row(samples: list[Sample], potential: str, target: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import SINGLE_THREAD
+from benchmarks.runs import SINGLE_THREAD, save_arrays
 from vpotjax.molecule import Molecule
 
 NAMES = {"water": "H2O", "methanol": "CH3OH", "benzene": "C6H6"}
@@ -29,9 +29,8 @@ def minimum(name: str) -> tuple[Molecule, np.ndarray]:
     """Of B3LYP/def2-SVP, with its Hessian; found once."""
     file = RUNS / f"{name}.npz"
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
         molecule, hessian = _minimum(name)
-        np.savez(file, numbers=molecule.numbers, positions=molecule.positions, hessian=hessian)
+        save_arrays(file, {"numbers": molecule.numbers, "positions": molecule.positions, "hessian": hessian})
     with np.load(file) as known:
         return Molecule(known["numbers"], known["positions"]), known["hessian"]
 
@@ -75,8 +74,7 @@ def by_differences(name: str, molecule: Molecule, displacements: np.ndarray) -> 
     for i, displacement in enumerate(displacements):
         file = RUNS / f"{name}-{i}.npz"
         if not file.exists():
-            own = _slopes(molecule, displacement)
-            np.savez(file, dipole=own["dipole"], polarizability=own["polarizability"])
+            save_arrays(file, _slopes(molecule, displacement))
         with np.load(file) as known:
             slopes.append(dict(known))
     return np.array([s["dipole"] for s in slopes]), np.array([s["polarizability"] for s in slopes])

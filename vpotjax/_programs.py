@@ -1,4 +1,4 @@
-"""Programs that take longer to compile than to run."""
+"""How XLA compiles programs: on CPUs most of ours take longer to compile than to run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 
 @functools.cache
 def quick_options() -> dict[str, bool] | None:
-    """Of XLA, to compile in half of the time; None where there are none.
+    """XLA options that halve the time of compilation; None where there are none.
 
-    On CPUs this is its code generator without MLIR. What that makes is as fast (linear algebra, networks, overlaps),
-    but for integrals of potentials, which take 1.7 times as long: those are compiled without these options.
+    On CPUs: its code generator without MLIR. Linear algebra, networks and overlaps are as fast with it, integrals of
+    potentials take 1.7 times as long (docs/benchmarks/training.md), so that those have programs without it.
     """
     if jax.default_backend() != "cpu":
         return None
@@ -28,14 +29,26 @@ def quick_options() -> dict[str, bool] | None:
 
 
 def quick_jit(function: Callable[..., Any], static_argnums: int | tuple[int, ...] = (), **options: Any) -> Any:
-    """`jax.jit` with `quick_options`; not to be called inside of another one. The device is asked for when it is."""
+    """`jax.jit` with `quick_options`, of positional arguments alone.
+
+    JAX has no such options inside of another program or transformation: where an argument is traced, `function` becomes
+    part of that.
+    """
 
     @functools.cache
-    def program() -> Any:
+    def program() -> Any:  # when it is called: only then JAX may choose its device
         return jax.jit(function, static_argnums=static_argnums, compiler_options=quick_options(), **options)
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+            return function(*arguments)
         return program()(*arguments)
 
     return call
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def potentials(settings: Any, molecule: Any) -> dict[str, jax.Array]:
+    """`settings.potentials` of a molecule, compiled for speed."""
+    return settings.potentials(molecule)

@@ -12,7 +12,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
 from vpotjax._checks import InputError
-from vpotjax._programs import quick_jit
+from vpotjax._programs import potentials, quick_jit
 from vpotjax.molecule import Molecule
 from vpotjax.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 
@@ -84,7 +84,7 @@ class VpotjaxCalculator(Calculator):
         batch = self.model.settings.batch([molecule])
         names = tuple(OBSERVABLE.get(name, name) for name in self.implemented_properties)
         first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], batch)
-        prediction = _predicted(self.model, first, _potentials(self.model.settings, first), names)
+        prediction = _predicted(self.model, first, potentials(self.model.settings, first), names)
         for name, own in zip(self.implemented_properties, names, strict=True):
             factor = UNITS[name]
             self.results[name] = _plain(prediction.values[own], factor)
@@ -98,11 +98,6 @@ def _plain(value: Any, factor: float) -> Any:
     return array if array.ndim else float(array)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _potentials(settings: Any, molecule: Any) -> dict[str, jax.Array]:
-    return settings.potentials(molecule)
-
-
 @functools.partial(quick_jit, static_argnums=3)
-def _predicted(model: Ensemble[Any], molecule: Any, potentials: Any, names: tuple[str, ...]) -> Any:
-    return model.prediction(model.model.prepared(model.settings.geometry(molecule, potentials)), names)
+def _predicted(model: Ensemble[Any], molecule: Any, own: Any, names: tuple[str, ...]) -> Any:
+    return model.prediction(model.model.prepared(model.settings.geometry(molecule, own)), names)

@@ -13,7 +13,7 @@ import numpy as np
 from vpotjax._basis_tables import BasisTable, basis_entry, element_basis, exchange_element, shown
 from vpotjax._checks import InputError, require_shape
 from vpotjax._guards import require_hermitian
-from vpotjax._programs import quick_jit
+from vpotjax._programs import potentials, quick_jit
 from vpotjax.basis import MAX_L, Basis, Contraction, assemble_basis, atom_shells, primitive_norm
 from vpotjax.molecule import Molecule
 from vpotjax.shape_pool import ShapePool
@@ -284,7 +284,8 @@ def initial_guess(model: Ensemble, mol: Mole) -> np.ndarray:
     settings.require(molecule)
     ((_, shape),) = _shapes(*_program_of(model)).groups([molecule], settings.bases, settings.representation.cutoff)
     batch = settings.batch([molecule], shape)
-    density = np.asarray(_predicted_density(model, jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], batch)), float)
+    first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], batch)
+    density = np.asarray(_predicted_density(model, first, potentials(settings, first)), float)
     if not np.isfinite(density).all():
         raise InputError(
             f"the F that the model predicts for {molecule.formula} has no density; start from another one."
@@ -322,5 +323,5 @@ def _natural_orbitals(density: np.ndarray, overlap: np.ndarray) -> np.ndarray:
 
 
 @quick_jit
-def _predicted_density(model: Ensemble, molecule: Batch) -> jax.Array:
-    return model(molecule).density
+def _predicted_density(model: Ensemble, molecule: Batch, own: Any) -> jax.Array:
+    return model(molecule, own).density

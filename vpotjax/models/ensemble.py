@@ -79,11 +79,11 @@ class Ensemble(Generic[Model]):
 
         return jax.vmap(one)(jax.tree.map(jnp.asarray, self.model.params))
 
-    def __call__(self, molecule: Batch) -> Any:
+    def __call__(self, molecule: Batch, potentials: Mapping[str, Array] | None = None) -> Any:
         """The whole chain for one molecule of a batch that `settings.batch` made, with the mean of the outputs: a
-        `Solution` of the mean matrix, or the property.
+        `Solution` of the mean matrix, or the property. For `potentials` see `geometry` of the settings.
         """
-        prepared: Any = self.model.prepared(self.settings.geometry(molecule))
+        prepared: Any = self.model.prepared(self.settings.geometry(molecule, potentials))
         mean: Any = jax.tree.map(lambda x: jnp.mean(x, axis=0), self.outputs(prepared))
         return self.model.solution(mean, prepared)
 

@@ -227,7 +227,7 @@ class Prepared:
 
 
 def baseline_potential(basis: Basis, positions: Array, kind: str) -> jax.Array:
-    """What `baseline_fock` has beside T."""
+    """The potential of `baseline_fock`, (nao, nao), hartree; zero for the baseline "zero"."""
     if kind == "zero":
         return jnp.zeros((basis.nao, basis.nao), positions.dtype)
     return (screened_potential if kind == "sap" else external_potential)(basis, positions)

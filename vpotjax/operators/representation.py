@@ -95,7 +95,7 @@ class Representation:
         return sorted(i for i in {*wanted, SCALAR} if i in every)
 
     def potentials(self, molecule: Batch) -> dict[str, jax.Array]:
-        """By name, of `inputs`, (nao, nao), hartree: for a program of their own, which is what they are worth."""
+        """Those of `inputs`, by name, (nao, nao), hartree; `features` takes them from a program of their own."""
         return potential_matrices(molecule.bases["potential"], molecule.positions, self.inputs, self.cutoff)
 
     def features(

@@ -24,7 +24,7 @@ def geometry_program(settings: MatrixSettings | PropertySettings) -> Callable[[A
         return over_molecules(settings.potentials, batch)
 
     @quick_jit
-    def geometry(batch: Any, potentials: Any) -> Any:
-        return over_molecules(settings.geometry, batch, potentials)
+    def geometry(batch: Any, own: Any) -> Any:
+        return over_molecules(settings.geometry, batch, own)
 
     return lambda batch: geometry(batch, potentials(batch))

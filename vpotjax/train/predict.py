@@ -75,9 +75,13 @@ def predictions(
         names = [name for name in PREDICTED if target == "fock" or OBSERVABLES[name].of_density]
         names = [target] if target in PROPERTIES else names
     pool, stream = ShapePool(), _fitting(ensemble, molecules, left_out)
-    ensemble = jax.tree.map(jnp.asarray, ensemble)
+    ensemble, program = jax.tree.map(jnp.asarray, ensemble), _geometry_program(ensemble.settings)
+
+    def predicted(batch: Batch) -> Prediction:
+        return _predicted(ensemble, program(jax.tree.map(jnp.asarray, batch)), tuple(names))
+
     while chunk := list(itertools.islice(stream, CHUNK)):
-        yield from _chunk(ensemble, chunk, tuple(names), pool)
+        yield from _chunk(ensemble.settings, chunk, predicted, pool)
 
 
 def _fitting(
@@ -96,14 +100,14 @@ def _fitting(
 
 
 def _chunk(
-    ensemble: Ensemble[Any], chunk: Sequence[tuple[str, Molecule]], names: tuple[str, ...], pool: ShapePool
+    settings: Any, chunk: Sequence[tuple[str, Molecule]], predicted: Callable[[Batch], Prediction], pool: ShapePool
 ) -> Iterator[MoleculePrediction]:
     """On CPUs one molecule after the other, and of as many shapes at a time as there are processors."""
     cpu = jax.default_backend() == "cpu"
-    groups = pool.groups([m for _, m in chunk], ensemble.settings.bases, ensemble.settings.representation.cutoff)
+    groups = pool.groups([m for _, m in chunk], settings.bases, settings.representation.cutoff)
 
     def of_group(group: tuple[list[int], BatchShape]) -> Iterator[tuple[int, MoleculePrediction]]:
-        return _group(ensemble, chunk, *group, names, 1 if cpu else BATCH)
+        return _group(settings, chunk, *group, predicted, 1 if cpu else BATCH)
 
     with ThreadPoolExecutor(min(len(groups), os.cpu_count() or 1) if cpu else 1) as workers:
         done = dict(itertools.chain.from_iterable(workers.map(lambda group: list(of_group(group)), groups)))
@@ -112,20 +116,19 @@ def _chunk(
 
 
 def _group(
-    ensemble: Ensemble[Any],
+    settings: Any,
     chunk: Sequence[tuple[str, Molecule]],
     places: Sequence[int],
     shape: BatchShape,
-    names: tuple[str, ...],
+    predicted: Callable[[Batch], Prediction],
     size: int,
 ) -> Iterator[tuple[int, MoleculePrediction]]:
     """Predictions of molecules of one shape, with their places; one program of `size` molecules serves all."""
     for start in range(0, len(places), size):
         rows = list(places[start : start + size])
         filled = rows + [rows[-1]] * (size - len(rows))
-        batch = ensemble.settings.batch([chunk[i][1] for i in filled], shape)
-        geometry = _geometry_program(ensemble.settings)(jax.tree.map(jnp.asarray, batch))
-        result = jax.tree.map(np.asarray, _predicted(ensemble, geometry, names))
+        batch = settings.batch([chunk[i][1] for i in filled], shape)
+        result = jax.tree.map(np.asarray, predicted(batch))
         for place, i in enumerate(rows):
             yield i, _unpadded(*chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
 
