@@ -33,19 +33,19 @@ def main() -> None:
     settings = model.settings
     batch = jax.tree.map(jnp.asarray, settings.batch([vp.Molecule.from_ase(alkane(n)) for n in CARBONS]))
 
-    def geometry(batch: Any, potentials: Any) -> Any:
+    def geometry(_model: Any, batch: Any, potentials: Any) -> Any:
         return over_molecules(settings.geometry, batch, potentials)
 
-    def prediction(_batch: Any, _potentials: Any, geometry: Any) -> Any:
+    def prediction(model: Any, _batch: Any, _potentials: Any, geometry: Any) -> Any:
         return over_molecules(lambda one: model.prediction(model.model.prepared(one), PREDICTED), geometry)
 
     parts: dict[str, Callable[..., Any]] = {
-        "potentials": lambda batch: over_molecules(settings.potentials, batch),
+        "potentials": lambda _, batch: over_molecules(settings.potentials, batch),
         "the rest of the geometry": geometry,
         "network and observables": prediction,
     }
     print("| program | compiled, s | quickly, s | run, ms a molecule | quick, ms |\n|---|---|---|---|---|")
-    arguments: tuple[Any, ...] = (batch,)
+    arguments: tuple[Any, ...] = (model, batch)
     for name, function in parts.items():
         compiled, times = {}, []
         for how, options in {"default": None, "quick": QUICK}.items():
