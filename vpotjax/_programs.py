@@ -17,7 +17,7 @@ def quick_options() -> dict[str, bool] | None:
     """XLA options that halve the time of compilation; None where there are none.
 
     On CPUs: its code generator without MLIR. Linear algebra, networks and overlaps are as fast with it, integrals of
-    potentials take 1.7 times as long (docs/benchmarks/training.md), so that those have programs without it.
+    potentials take twice as long (docs/benchmarks/training.md), so that those have programs without it.
     """
     if jax.default_backend() != "cpu":
         return None
