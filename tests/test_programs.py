@@ -15,6 +15,7 @@ from vpotjax._programs import quick_jit, quick_options
 from vpotjax.models.matrix_model import MatrixSettings
 from vpotjax.models.property_model import PropertySettings
 from vpotjax.molecule import Molecule
+from vpotjax.operators.features import SCALAR
 from vpotjax.operators.representation import Representation
 from vpotjax.train.geometry import geometry_program
 
@@ -91,3 +92,7 @@ def test_geometry_in_two_programs(target):
     whole = jax.jit(jax.vmap(settings.geometry))(batch)
     parts = geometry_program(settings)(batch)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), whole, parts)
+    own = jax.vmap(settings.potentials)(batch)
+    other = jax.vmap(settings.geometry)(batch, {name: 1.1 * x for name, x in own.items()})
+    scalars = (np.asarray(g.features.values[SCALAR]) for g in (parts, other))
+    assert not np.allclose(*scalars, atol=1e-3)  # those that are given are those that are used
