@@ -5,6 +5,7 @@
     python -m benchmarks.scf_guess labels           F in def2-SVP, for the second model
     python -m benchmarks.pretrained train levels    of ε, μ and α: the default of `vpotjax predict`
     python -m benchmarks.scf_guess train gated density
+    python -m benchmarks.pretrained calibrate levels      as every training does at its end; of older runs
     python -m benchmarks.pretrained ship levels     to vpotjax/data/pretrained, with a card
     python -m benchmarks.pretrained ship scf
 
@@ -16,10 +17,11 @@ runs/pretrained.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +102,56 @@ def train(name: str) -> None:
         raise SystemExit(f"{name} failed")
 
 
+def source_of(name: str) -> Path:
+    """Run folder of a model."""
+    return RUNS / name if name == "levels" else SCF / "density"
+
+
+def evaluations(name: str, model: Any, sets: Mapping[str, Sequence[Sample]], names: Sequence[str]) -> dict[str, Any]:
+    """Of the sets that are not empty, against the labels that the model was trained on."""
+    from vpotjax.train.evaluate import evaluated
+    from vpotjax.train.samples import Labels, prepared_buckets
+
+    basis = "def2-svp" if name == "scf" else LARGE
+    labels, rows = Labels(basis, basis if name == "scf" else SMALL, OBSERVABLES), {}
+    for title, own in sets.items():
+        if own := [s for s in own if basis in s.labels]:
+            buckets = [b for _, b in prepared_buckets(own, model.settings, labels)]
+            rows[title] = evaluated(model, buckets, names)
+    return rows
+
+
+def data_of(name: str) -> Dataset:
+    """What a model was trained on."""
+    return read_dataset((SCF if name == "scf" else RUNS) / "data.h5")
+
+
+def calibrate(name: str) -> None:
+    """The checkpoint of a run again, with a calibration, and the errors of the validation molecules."""
+    import jax
+
+    from vpotjax.io.model import load_model, save_model
+    from vpotjax.io.run import read_config, write_metrics
+    from vpotjax.train.evaluate import comparable
+    from vpotjax.train.report import VALIDATION_ERRORS, error_rows
+    from vpotjax.train.uncertainty import fitted_calibration, with_calibration
+
+    jax.config.update("jax_enable_x64", True)
+    source = source_of(name)
+    model = dataclasses.replace(load_model(source), calibration={})
+    held_out = {"trained": data_of(name).split("validation")}
+    evaluation = evaluations(name, model, held_out, comparable(OBSERVABLES))["trained"]
+    calibration = fitted_calibration(evaluation)
+    before = (source / CHECKPOINT).rename(source / f"{CHECKPOINT}-before")
+    save_model(source, dataclasses.replace(model, calibration=calibration), read_config(source).get("data"))
+    write_metrics(source, VALIDATION_ERRORS, error_rows({"trained": with_calibration(evaluation, calibration)}))
+    shutil.rmtree(before)
+    print(calibration)
+
+
 def ship(name: str) -> None:
     """A trained model with its card, to where the package looks for it."""
-    source, folder = RUNS / name if name == "levels" else SCF / "density", SHIPPED / name
+    source, folder = source_of(name), SHIPPED / name
     card = _card(name, source)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -121,21 +170,13 @@ def _card(name: str, source: Path) -> str:
     import jax
 
     from vpotjax.io.model import load_model
-    from vpotjax.train.evaluate import evaluated
-    from vpotjax.train.samples import Labels, prepared_buckets
 
     jax.config.update("jax_enable_x64", True)
-    model, basis = load_model(source), "def2-svp" if name == "scf" else LARGE
-    data = read_dataset((SCF if name == "scf" else RUNS) / "data.h5")
+    model, data, lines = load_model(source), data_of(name), []
     test = data.split("test")
     sets = {"QM7": [s for s in test if _of_qm7(s)], "embedded": [s for s in test if not _of_qm7(s)]}
-    sets["larger"] = [s for s in transfer_dataset().samples if s.name in EIGHT and basis in s.labels]
-    counted = Labels(basis, basis if name == "scf" else SMALL, OBSERVABLES)
-    rows, lines = {}, []
-    for title, own in sets.items():
-        if own:
-            buckets = [b for _, b in prepared_buckets(own, model.settings, counted)]
-            rows[title] = evaluated(model, buckets, OBSERVABLES)
+    sets["larger"] = [s for s in transfer_dataset().samples if s.name in EIGHT]
+    rows = evaluations(name, model, sets, OBSERVABLES)
     titles = ("molecules", "geometries", "ε (eV)", "gap (eV)", "μ (e·bohr)", "α (bohr³)")
     head = [f"| {' | '.join(titles)} |", "|---|" + "---|" * (len(titles) - 1)]
     every = [s for own in sets.values() for s in own]
@@ -157,7 +198,19 @@ def _card(name: str, source: Path) -> str:
         for part in ("train", "validation", "test")
     ]
     text = CARDS[name].format(count="; ".join(counts), members=model.members)
-    return "\n".join([text, *head, *lines]) + "\n"
+    return "\n".join([text, *head, *lines, "", *_coverages(rows)]) + "\n"
+
+
+def _coverages(rows: Mapping[str, Any]) -> Iterator[str]:
+    """Shares of molecules whose error is below the uncertainty, and below twice that."""
+    from vpotjax.train.uncertainty import coverage
+
+    yield "Share of the geometries with an error below the uncertainty (±), and below twice that, in %; of normal"
+    yield "deviates 68 / 95:\n"
+    yield "| molecules | ε | gap | μ | α |\n|---|---|---|---|---|"
+    for title, evaluation in rows.items():
+        shares = [[f"{100 * share:.0f}" for share in coverage(evaluation, key)] for key in OBSERVABLES]
+        yield f"| {title} | {' | '.join(' / '.join(own) for own in shares)} |"
 
 
 def _of_qm7(sample: Sample) -> bool:
@@ -182,7 +235,8 @@ Orbital energies, HOMO–LUMO gap, dipole, uncoupled polarizability, charges and
 shells of H, C, N and O, as B3LYP/def2-TZVP has them, from an effective Fock matrix in 6-31G (`vpotjax predict FILE`,
 `vp.load_pretrained()`). Levels are those that both bases have; high virtual ones are not meant to be physical.
 
-- Networks: {members}, gated; the spread is theirs.
+- Networks: {members}, gated. Uncertainties: their spread, times a factor, and an error that they share, both fitted to
+  the validation molecules.
 - Data: the embedded molecules (H, C, N, O, up to seven heavy atoms; those of ASE in five geometries at 300 K) and QM7
   (Rupp 2012, doi:10.1103/PhysRevLett.108.058301), labelled by RKS B3LYP, with density fitting in 6-31G and
   def2-TZVP. {count}.
@@ -191,7 +245,7 @@ shells of H, C, N and O, as B3LYP/def2-TZVP has them, from an effective Fock mat
   1.1 bohr³ in α of validation molecules, and of test molecules too; then those of the loss were scaled.
 - Made by `python -m benchmarks.pretrained labels`, `train levels`, `ship levels`.
 - Where it fails: ions were not in the training; gaps of long π systems come out too low, those of long alkanes too
-  high, and the spread of the networks does not say so; geometries far from equilibrium. Other elements are refused. A
+  high, and uncertainties do not say so; geometries far from equilibrium. Other elements are refused. A
   prediction warns of pairs of atoms outside the range of the training molecules.
 
 Errors against B3LYP/def2-TZVP: mean absolute errors of ε and gap, mean ‖Δ‖/natm of μ and α, of molecules that the
@@ -216,4 +270,4 @@ Errors against B3LYP/def2-SVP: mean absolute errors of ε and gap, mean ‖Δ‖
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:] or ["labels"]
-    {"labels": labels, "transfer": transfer, "train": train, "ship": ship}[what](*rest)
+    {"labels": labels, "transfer": transfer, "train": train, "calibrate": calibrate, "ship": ship}[what](*rest)

@@ -135,16 +135,16 @@ def _row(name: str, evaluation: Evaluation, seconds: str) -> str:
 
 
 def _molecules(name: str, evaluation: Evaluation, natm: dict[str, int]) -> list[str]:
-    """Gaps, and errors and spreads of each molecule."""
+    """Gaps, and errors and uncertainties of each molecule."""
     from vpotjax.units import HARTREE_TO_EV
 
-    lines = [f"\n{name}: gap, and ‖Δ‖/natm of the others; in brackets the spread of the networks\n"]
+    lines = [f"\n{name}: gap, and ‖Δ‖/natm of the others; in brackets the uncertainty\n"]
     lines += ["| molecule | gap, B3LYP (eV) | predicted | ε (eV) | μ (e·bohr) | α (bohr³) |"]
     lines += ["|---|---|---|---|---|---|"]
     predicted, wanted = (x * HARTREE_TO_EV for x in evaluation.pairs["homo_lumo_gap"])
 
     def cell(value: Any, key: str, i: int, digits: int, factor: float = 1.0) -> str:
-        spread = evaluation.spreads.get(key)
+        spread = evaluation.uncertainties.get(key)
         return f"{value:.{digits}f}" + ("" if spread is None else f" ({factor * spread[i]:.{digits}f})")
 
     for i in np.argsort(evaluation.names):
@@ -152,10 +152,10 @@ def _molecules(name: str, evaluation: Evaluation, natm: dict[str, int]) -> list[
         gap = cell(predicted[i], "homo_lumo_gap", i, 2, natm[evaluation.names[i]])
         lines.append(f"| {evaluation.names[i]} | {wanted[i]:.2f} | {gap} | " + " | ".join(cells) + " |")
     for key in (*SHOWN, "homo_lumo_gap"):
-        if key in evaluation.spreads:
-            errors, spreads = evaluation.norms[key], evaluation.spreads[key]
-            one, other = (np.argsort(np.argsort(x)) for x in (errors, spreads))
-            lines.append(f"Rank correlation of error and spread, {key}: {np.corrcoef(one, other)[0, 1]:.2f}")
+        if key in evaluation.uncertainties:
+            errors, uncertainties = evaluation.norms[key], evaluation.uncertainties[key]
+            one, other = (np.argsort(np.argsort(x)) for x in (errors, uncertainties))
+            lines.append(f"Rank correlation of error and uncertainty, {key}: {np.corrcoef(one, other)[0, 1]:.2f}")
     return lines
 
 

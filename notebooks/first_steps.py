@@ -28,8 +28,9 @@ jax.config.update("jax_enable_x64", True)
 # %% [markdown]
 # ## Predictions
 #
-# Molecules come from ASE, or from files (`vp.Molecule.from_file`). `values` are in atomic units, `spreads` the standard
-# deviation over the four networks, `warnings` say which atoms are unlike all training molecules.
+# Molecules come from ASE, or from files (`vp.Molecule.from_file`). `values` are in atomic units, `uncertainties` one
+# standard deviation of the error to expect, by the spread of the four networks and their errors on validation molecules; `warnings`
+# say which atoms are unlike all training molecules.
 
 # %%
 names = ["H2O", "C2H4", "C6H6"]
@@ -37,16 +38,15 @@ molecules = [(name, vp.Molecule.from_ase(molecule(name))) for name in names]
 model = vp.load_pretrained()
 predicted = {p.name: p for p in vp.train.predictions(model, molecules)}
 for name, p in predicted.items():
-    gap, spread = (27.2114 * float(x["homo_lumo_gap"]) for x in (p.values, p.spreads))
+    gap, uncertainty = (27.2114 * float(x["homo_lumo_gap"]) for x in (p.values, p.uncertainties))
     alpha = np.trace(p.values["polarizability"]) / 3
     print(
-        f"{name}: gap {gap:.2f} ± {spread:.2f} eV, |μ| {np.linalg.norm(p.values['dipole']):.3f} e·bohr, α {alpha:.1f} bohr³"
+        f"{name}: gap {gap:.2f} ± {uncertainty:.2f} eV, |μ| {np.linalg.norm(p.values['dipole']):.3f} e·bohr, α {alpha:.1f} bohr³"
     )
     print("  ", p.warnings or "within the range of the training molecules")
 
 # %% [markdown]
-# The spread is smaller than the error: of molecules that the networks have never seen gaps are off by 0.2 eV on average, see the
-# model card, and a prediction on the command line says so.
+# Of molecules that the networks have never seen the model card has the errors, and how many of them are below the uncertainty.
 #
 # ## What is in between
 #

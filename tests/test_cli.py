@@ -106,7 +106,7 @@ def test_ions_are_predicted_about_their_centre(folder, tmp_path, capsys):
 
 
 def test_predict_writes_files(folder, tmp_path, capsys):
-    """Every structure of a folder, with spreads, and a warning for hydrogen far from its partner."""
+    """Every structure of a folder, with uncertainties, and a warning for hydrogen far from its partner."""
     (tmp_path / "in").mkdir()
     seen = next(s.molecule for s in read_dataset(folder / "tiny.h5").split("train") if s.name == "H2O").to_ase()
     atoms = "\n".join(f"{a.symbol} {a.x:.9f} {a.y:.9f} {a.z:.9f}" for a in seen)
@@ -119,7 +119,7 @@ def test_predict_writes_files(folder, tmp_path, capsys):
         assert "3 molecules written" in capsys.readouterr().out
     read = read_predictions(tmp_path / "out.h5")
     assert [p.molecule.formula for p in read] == ["H2O", "H2", "H2O"]
-    assert read[0].spreads["homo_lumo_gap"] > 0
+    assert read[0].uncertainties["homo_lumo_gap"] > 0
     assert not read[0].warnings
     assert any("range" in warning for warning in read[1].warnings)
     np.testing.assert_allclose(read[0].values["mo_energies"], read[2].values["mo_energies"], rtol=1e-6)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,11 +13,12 @@ import pytest
 
 from tests.molecules import g2
 from vpotjax._checks import InputError
+from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.io.dataset import Dataset
 from vpotjax.io.model import save_model
 from vpotjax.io.run import write_config
 from vpotjax.io.sample import SPLITS, Sample
-from vpotjax.models import Ensemble, MatrixModel, MatrixSettings, PropertyModel, PropertySettings
+from vpotjax.models import Calibration, Ensemble, MatrixModel, MatrixSettings, PropertyModel, PropertySettings
 from vpotjax.models.linear_map import LinearMap, weight_masks
 from vpotjax.molecule import Molecule
 from vpotjax.nn import Gated
@@ -120,8 +123,12 @@ def random_model(settings, members=2):
     linear, scale = LinearMap(weights), np.asarray(0.1)
     if isinstance(settings, PropertySettings):
         per_atom = rng.standard_normal(species)
-        return Ensemble.of([PropertyModel(settings, whitening, linear, per_atom, scale, p) for p in params])
-    return Ensemble.of([MatrixModel(settings, whitening, linear, scale, p) for p in params])
+        models: Any = [PropertyModel(settings, whitening, linear, per_atom, scale, p) for p in params]
+    else:
+        models = [MatrixModel(settings, whitening, linear, scale, p) for p in params]
+    calibration = {name: Calibration(np.asarray(2.0), np.asarray(0.3)) for name in ("dipole", settings.target)}
+    known = {name: own for name, own in calibration.items() if name in OBSERVABLES}
+    return dataclasses.replace(Ensemble.of(models), calibration=known)
 
 
 DATA = {"xc": "b3lyp", "small_basis": "sto-3g", "large_basis": "def2-tzvp", "geometries": np.int64(5)}

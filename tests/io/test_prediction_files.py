@@ -18,8 +18,9 @@ def peak(folder, count):
     """Of Python's memory, while `count` structures are read, and written in chunks to a file of every kind."""
     folder.mkdir()
     (folder / "in.xyz").write_text(count * "1\n\nHe 0 0 0\n")
-    values, spreads = predicted([Molecule(np.array([2]), np.zeros((1, 3)))], with_spreads=True)
-    columns = [{k: 50 * part[k] for k in ("dipole", "mo_energies", "lowdin_charges")} for part in (values, spreads)]
+    values, uncertainties = predicted([Molecule(np.array([2]), np.zeros((1, 3)))], with_uncertainties=True)
+    names = ("dipole", "mo_energies", "lowdin_charges")
+    columns = [{k: 50 * part[k] for k in names} for part in (values, uncertainties)]
     tracemalloc.start()
     with ExitStack() as stack:
         writers = [stack.enter_context(prediction_writer(folder / f"out.{e}")) for e in ("extxyz", "h5", "csv")]
@@ -45,8 +46,8 @@ def test_files_that_are_no_predictions(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_predictions(path)
     with h5py.File(path, "w") as file:
-        file.attrs.update({"format": "vpotjax-predictions", "version": 2})
-    with pytest.raises(InputError, match="version '2', expected 'vpotjax-predictions' version 1"):
+        file.attrs.update({"format": "vpotjax-predictions", "version": 1})
+    with pytest.raises(InputError, match="version '1', expected 'vpotjax-predictions' version 2"):
         read_predictions(path)
     for change, message in [
         (lambda f: f["values/dipole"].resize(1, axis=0), "'dipole' has 1 entries for 2 names"),

@@ -53,37 +53,37 @@ def observables(molecule, rng):
     }
 
 
-def predicted(molecules, with_spreads, seed=0):
-    """Values and spreads as a writer takes them."""
+def predicted(molecules, with_uncertainties, seed=0):
+    """Values and uncertainties as a writer takes them."""
     rng = np.random.default_rng(seed)
     values = [observables(m, rng) for m in molecules]
-    spreads = [{k: np.abs(v) for k, v in observables(m, rng).items() if k != "quality"} for m in molecules]
-    keys = list(spreads[0]) if with_spreads else []
-    return {k: [v[k] for v in values] for k in KEYS}, {k: [s[k] for s in spreads] for k in keys}
+    uncertainties = [{k: np.abs(v) for k, v in observables(m, rng).items() if k != "quality"} for m in molecules]
+    keys = list(uncertainties[0]) if with_uncertainties else []
+    return {k: [v[k] for v in values] for k in KEYS}, {k: [s[k] for s in uncertainties] for k in keys}
 
 
-def written(path, chunks=((0, 2), (2, 2), (2, 5)), with_spreads=True):
-    values, spreads = predicted(MOLECULES, with_spreads)
+def written(path, chunks=((0, 2), (2, 2), (2, 5)), with_uncertainties=True):
+    values, uncertainties = predicted(MOLECULES, with_uncertainties)
     with prediction_writer(path, UNITS, AXES) as writer:
         for a, b in chunks:
-            of_chunk = [{k: v[a:b] for k, v in columns.items()} for columns in (values, spreads)]
+            of_chunk = [{k: v[a:b] for k, v in columns.items()} for columns in (values, uncertainties)]
             writer.write(NAMES[a:b], MOLECULES[a:b], *of_chunk, WARNINGS[a:b])
         assert not path.exists()
     assert [file.name for file in path.parent.iterdir()] == [path.name]
-    return values, spreads
+    return values, uncertainties
 
 
 def single(path, name="dipole", value=(1.0, 2, 3), spread=None, **options):
     """One water molecule with one observable."""
-    spreads = {} if spread is None else {name: [np.asarray(spread)]}
+    uncertainties = {} if spread is None else {name: [np.asarray(spread)]}
     with prediction_writer(path, **options) as writer:
-        writer.write(["water"], [g2("H2O")], {name: [np.asarray(value)]}, spreads, [[]])
+        writer.write(["water"], [g2("H2O")], {name: [np.asarray(value)]}, uncertainties, [[]])
 
 
-@pytest.mark.parametrize("with_spreads", [True, False])
-def test_extxyz_through_ase(tmp_path, with_spreads):
+@pytest.mark.parametrize("with_uncertainties", [True, False])
+def test_extxyz_through_ase(tmp_path, with_uncertainties):
     path = tmp_path / "a.extxyz"
-    values, spreads = written(path, with_spreads=with_spreads)
+    values, uncertainties = written(path, with_uncertainties=with_uncertainties)
     frames = ase.io.read(path, index=":")
     assert len(frames) == len(MOLECULES)
     for i, (atoms, molecule) in enumerate(zip(frames, MOLECULES, strict=True)):
@@ -94,13 +94,13 @@ def test_extxyz_through_ase(tmp_path, with_spreads):
         assert (atoms.info["charge"], atoms.info["spin"]) == (molecule.charge, molecule.spin)
         assert atoms.info["name"] == NAMES[i].replace('"', "'")
         assert atoms.info.get("warnings", "") == "; ".join(WARNINGS[i]).replace('"', "'")
-        for suffix, columns in (("", values), ("_spread", spreads)):
+        for suffix, columns in (("", values), ("_uncertainty", uncertainties)):
             for name, expected in columns.items():
                 where = atoms.arrays if name in {"lowdin_charges", "forces"} else atoms.info
                 found = where[KEYS[name] + suffix]
                 assert np.shape(found) == np.shape(expected[i])
                 np.testing.assert_allclose(found, expected[i], rtol=1e-9)  # 10 digits
-        assert ("dipole_ebohr_spread" in atoms.info) == with_spreads
+        assert ("dipole_ebohr_uncertainty" in atoms.info) == with_uncertainties
 
 
 def test_extxyz_through_own_reader(tmp_path):
@@ -112,10 +112,10 @@ def test_extxyz_through_own_reader(tmp_path):
         np.testing.assert_allclose(one.positions, other.positions, atol=2e-10)  # 10 decimals in Å
 
 
-@pytest.mark.parametrize("with_spreads", [True, False])
-def test_hdf5_keeps_every_bit(tmp_path, with_spreads):
+@pytest.mark.parametrize("with_uncertainties", [True, False])
+def test_hdf5_keeps_every_bit(tmp_path, with_uncertainties):
     path = tmp_path / "a.h5"
-    values, spreads = written(path, with_spreads=with_spreads)
+    values, uncertainties = written(path, with_uncertainties=with_uncertainties)
     found = read_predictions(path)
     assert [p.name for p in found] == NAMES
     assert [list(p.warnings) for p in found] == WARNINGS
@@ -123,13 +123,13 @@ def test_hdf5_keeps_every_bit(tmp_path, with_spreads):
         assert (one.molecule.charge, one.molecule.spin) == (molecule.charge, molecule.spin)
         np.testing.assert_array_equal(one.molecule.numbers, molecule.numbers)
         np.testing.assert_array_equal(one.molecule.positions, molecule.positions)
-        for columns, own in ((values, one.values), (spreads, one.spreads)):
+        for columns, own in ((values, one.values), (uncertainties, one.uncertainties)):
             assert set(own) == set(columns)
             for name, expected in columns.items():
                 assert own[name].shape == np.shape(expected[i])
                 np.testing.assert_array_equal(own[name], expected[i])
     with h5py.File(path) as file:
-        assert (file.attrs["format"], file.attrs["version"]) == ("vpotjax-predictions", 1)
+        assert (file.attrs["format"], file.attrs["version"]) == ("vpotjax-predictions", 2)
         units = {key: file[f"values/{key}"].attrs["units"] for key in ("homo_lumo_gap", "dipole", "quality")}
         assert units == {"homo_lumo_gap": "hartree", "dipole": "e·bohr", "quality": ""}
         assert file["values/mo_energies/values"].attrs["units"] == "hartree"
@@ -141,7 +141,7 @@ def test_hdf5_keeps_every_bit(tmp_path, with_spreads):
 
 
 def test_csv(tmp_path):
-    values, spreads = written(tmp_path / "a.csv")
+    values, uncertainties = written(tmp_path / "a.csv")
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == NAMES
@@ -150,7 +150,7 @@ def test_csv(tmp_path):
         (m.natm, m.charge, m.spin) for m in MOLECULES
     ]
     assert rows[1]["warnings"] == "small gap, charge=3; far from the data"
-    names = [name for name in rows[0] if not name.endswith("_spread")]
+    names = [name for name in rows[0] if not name.endswith("_uncertainty")]
     assert names == [
         *["name", "formula", "natm", "charge", "spin", "energy_hartree", "homo_lumo_gap_hartree"],
         *["dipole_x_ebohr", "dipole_y_ebohr", "dipole_z_ebohr"],
@@ -160,15 +160,15 @@ def test_csv(tmp_path):
     for i, row in enumerate(rows):
         for name, expected in {
             "energy_hartree": values["energy"][i],
-            "homo_lumo_gap_hartree_spread": spreads["homo_lumo_gap"][i],
+            "homo_lumo_gap_hartree_uncertainty": uncertainties["homo_lumo_gap"][i],
             "dipole_y_ebohr": values["dipole"][i][1],
-            "dipole_z_ebohr_spread": spreads["dipole"][i][2],
+            "dipole_z_ebohr_uncertainty": uncertainties["dipole"][i][2],
             "polarizability_yz_bohr3": values["polarizability"][i][1, 2],
-            "polarizability_xx_bohr3_spread": spreads["polarizability"][i][0, 0],
+            "polarizability_xx_bohr3_uncertainty": uncertainties["polarizability"][i][0, 0],
             "polarizability_isotropic_bohr3": np.trace(values["polarizability"][i]) / 3,
         }.items():
             assert float(row[name]) == pytest.approx(float(expected), rel=1e-9)  # 10 digits
-    assert "polarizability_isotropic_bohr3_spread" not in rows[0]
+    assert "polarizability_isotropic_bohr3_uncertainty" not in rows[0]
 
 
 def test_numbers_that_are_not_finite_come_back(tmp_path):
@@ -324,7 +324,7 @@ def write_water(writer, **changes):
         "names": ["water"],
         "molecules": [g2("H2O")],
         "values": {"dipole": [np.zeros(3)]},
-        "spreads": {},
+        "uncertainties": {},
         "warnings": [[]],
     }
     writer.write(**(arguments | changes))
@@ -341,7 +341,7 @@ def write_water(writer, **changes):
         ({"values": {"dipole": [np.zeros(3)], "more": [1]}}, r"values has \['dipole', 'more'\], before \['dipole'\]"),
         ({"values": {"dipole": [1j * np.zeros(3)]}}, "dtype complex128; give real numbers"),
         ({"values": {"dipole": [["a"]]}}, "give real numbers"),
-        ({"spreads": {"dipole": [np.zeros(3)]}}, r"spreads has \['dipole'\], before \[\]; give the same"),
+        ({"uncertainties": {"dipole": [np.zeros(3)]}}, r"uncertainties has \['dipole'\], before \[\]; give the same"),
     ],
 )
 def test_chunks_that_do_not_fit(tmp_path, changes, message):
@@ -362,7 +362,7 @@ def test_chunks_that_do_not_fit(tmp_path, changes, message):
         ({"name": "two words", "value": 1.0}, "key 'two words' in the file"),
         ({"name": "charge", "value": 1.0}, "key 'charge' in the file, which is taken"),
         ({"name": "a/b", "value": 1.0}, "rename it"),
-        ({"spread": np.zeros(2)}, r"spreads\['dipole'\] of 'water' has shape \(2,\), expected \(3\)"),
+        ({"spread": np.zeros(2)}, r"uncertainties\['dipole'\] of 'water' has shape \(2,\), expected \(3\)"),
     ],
 )
 def test_first_chunks_that_do_not_fit(tmp_path, arguments, message):
@@ -376,5 +376,5 @@ def test_keys_that_clash(tmp_path):
     values = {"a_b": [1.0], "a": [1.0]}
     with pytest.raises(InputError, match="key 'a_b'"), prediction_writer(tmp_path / "a.csv", {"a": "b"}) as writer:
         write_water(writer, values=values)
-    with pytest.raises(InputError, match="spreads has 'gap'"), prediction_writer(tmp_path / "a.csv") as writer:
-        write_water(writer, values={}, spreads={"gap": [1.0]})
+    with pytest.raises(InputError, match="uncertainties has 'gap'"), prediction_writer(tmp_path / "a.csv") as writer:
+        write_water(writer, values={}, uncertainties={"gap": [1.0]})

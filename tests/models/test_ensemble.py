@@ -10,7 +10,7 @@ import pytest
 
 import vpotjax as vp
 from vpotjax.batching import batch_shape
-from vpotjax.models import Ensemble, MatrixModel, MatrixSettings
+from vpotjax.models import Calibration, Ensemble, MatrixModel, MatrixSettings
 from vpotjax.models.linear_map import LinearMap
 from vpotjax.nn import Gated, Linear
 from vpotjax.operators.representation import Representation
@@ -69,17 +69,25 @@ def test_values_are_those_of_the_mean_matrix_and_spreads_those_of_the_members():
     for matrix, model in zip(matrices, models(), strict=True):
         np.testing.assert_allclose(matrix, matrix_of(model, own), rtol=0, atol=1e-13)  # under vmap: order of summation
     assert np.std(matrices, axis=0).max() > 1e-2
+    calibration = {name: Calibration(np.asarray(2.0), np.asarray(1e-3)) for name in NAMES}
+    _, wide, _ = predicted(dataclasses.replace(Ensemble.of(models()), calibration=calibration), own)
+
+    def floor(name, size):
+        return 1e-3 * (4 / np.sqrt(size) if name in ("dipole", "polarizability") else 1.0)  # per atom, and shared
+
     observed = jax.jit(lambda m: {n: SETTINGS.solution(m, space).observable(n) for n in NAMES})
     mean, each = observed(jnp.mean(matrices, axis=0)), [observed(m) for m in matrices]
     for name in NAMES:
         np.testing.assert_allclose(prediction.values[name], mean[name], rtol=1e-10, atol=1e-12)
         values = np.stack([np.asarray(x[name]) for x in each])
-        real, spread = np.isfinite(values).all(axis=0), np.asarray(prediction.spreads[name])
+        real, spread = np.isfinite(values).all(axis=0), np.asarray(prediction.uncertainties[name])
         values = values[:, real]
         deviation = np.sqrt(np.sum((values - values.mean(axis=0)) ** 2, axis=0) / (3 - 1))
         np.testing.assert_allclose(spread[real], deviation, rtol=1e-8, atol=1e-12)  # of differences of levels
         assert not np.any(spread[~real])
         assert deviation.max() > 1e-4
+        widened = np.asarray(wide.uncertainties[name])[real]
+        np.testing.assert_allclose(widened, np.hypot(2 * deviation, floor(name, deviation.size)), rtol=1e-7)
     assert np.isposinf(prediction.values["mo_energies"][4:]).all()
 
 
@@ -113,11 +121,17 @@ def test_one_network_and_none_have_no_spread():
     own = geometry(2.2)
     one = Ensemble.of(models()[:1])
     matrices, prediction, _ = predicted(one, own)
-    assert (one.members, len(matrices), prediction.spreads) == (1, 1, {})
+    assert (one.members, len(matrices), prediction.uncertainties) == (1, 1, {})
+    floor = {"dipole": Calibration(np.asarray(1.0), np.asarray(0.1))}
+    _, prediction, _ = predicted(dataclasses.replace(one, calibration=floor), own)
+    assert prediction.uncertainties.keys() == {"dipole"}
+    np.testing.assert_allclose(
+        np.linalg.norm(prediction.uncertainties["dipole"]), 4 * 0.1
+    )  # of four atoms, not of five
     linear = dataclasses.replace(models()[0], settings=dataclasses.replace(SETTINGS, network=Linear()), params=None)
     both = Ensemble.of([linear, linear])
     matrices, prediction, _ = predicted(both, own)
-    assert prediction.spreads == {}
+    assert prediction.uncertainties == {}
     np.testing.assert_array_equal(matrices, np.stack([matrix_of(linear, own)] * 2))
     with pytest.raises(vp.InputError, match="models is empty"):
         Ensemble.of([])

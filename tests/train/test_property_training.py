@@ -110,7 +110,7 @@ def test_a_property_trains_is_evaluated_and_predicted(folder, target, tmp_path, 
     ase.io.write(tmp_path / "water.xyz", ase.build.molecule("H2O"))
     assert main(["predict", str(tmp_path / "water.xyz"), "--run", str(path), "--out", str(tmp_path / "out.csv")]) == 0
     (written,) = table(tmp_path / "out.csv")
-    assert any(key.startswith(target) and key.endswith("_spread") for key in written)
+    assert any(key.startswith(target) and key.endswith("_uncertainty") for key in written)
     capsys.readouterr()
     assert main(["predict", str(tmp_path / "water.xyz"), "--run", str(path)]) == 0
     assert f"  {target} " in capsys.readouterr().out
@@ -121,7 +121,7 @@ def test_other_uses_of_a_property(folder):
     water.calc = VpotjaxCalculator(model)
     alone = np.mean([model.member(i).predict([vp.Molecule.from_ase(water.copy())])[0] for i in range(2)], axis=0)
     np.testing.assert_allclose(water.get_dipole_moment(), BOHR_TO_ANGSTROM * alone, atol=1e-5)  # float32 networks
-    assert "dipole_spread" in water.calc.results
+    assert "dipole_uncertainty" in water.calc.results
     with pytest.raises(vp.InputError, match="model is one of 'dipole', which has no density"):
         initial_guess(model, to_pyscf(vp.Molecule.from_ase(water.copy()), "sto-3g"))
 

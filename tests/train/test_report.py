@@ -6,30 +6,35 @@ import pytest
 from vpotjax._checks import InputError
 from vpotjax.electronic.observables import Reference
 from vpotjax.molecule import Molecule
-from vpotjax.train.evaluate import Evaluation, _spread_norm
+from vpotjax.train.evaluate import _uncertainty_norm
 from vpotjax.train.predict import MoleculePrediction
-from vpotjax.train.report import VALIDATION_ERRORS, expected_text, idle_text, prediction_text, spread_text
+from vpotjax.train.report import VALIDATION_ERRORS, expected_text, idle_text, prediction_text
 from vpotjax.units import HARTREE_TO_EV
 
 PAIR = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.8]])
 
 
-def predicted(molecule, levels, gap=np.nan, dipole=(0.0, 0.0, 0.7), alpha=2.0, spreads=None, warnings=()):
+def predicted(molecule, levels, gap=np.nan, dipole=(0.0, 0.0, 0.7), alpha=2.0, uncertainties=None, warnings=()):
     values = {"mo_energies": np.array(levels), "homo_lumo_gap": np.array(gap), "dipole": np.array(dipole)}
     values["polarizability"] = alpha * np.eye(3)
-    return MoleculePrediction("it", molecule, values, spreads or {}, list(warnings))
+    return MoleculePrediction("it", molecule, values, uncertainties or {}, list(warnings))
 
 
 def test_a_closed_shell_has_all_lines():
-    spreads = {"mo_energies": np.full(2, 0.01), "homo_lumo_gap": np.array(0.02), "dipole": np.array([0, 0.3, 0.4])}
+    uncertainties = {
+        "mo_energies": np.full(2, 0.01),
+        "homo_lumo_gap": np.array(0.02),
+        "dipole": np.array([0, 0.3, 0.4]),
+        "polarizability": 0.1 * np.eye(3),
+    }
     molecule, doubt = Molecule(np.array([1, 1]), PAIR), "pair H0–H1 (0.95 Å) outside the training set's range"
-    text = prediction_text(predicted(molecule, [-0.5, 0.25], 0.75, spreads=spreads, warnings=[doubt]), 2)
+    text = prediction_text(predicted(molecule, [-0.5, 0.25], 0.75, uncertainties=uncertainties, warnings=[doubt]), 2)
     assert f"gap {0.75 * HARTREE_TO_EV:.3f} ± {0.02 * HARTREE_TO_EV:.3g} eV" in text
     assert f"LUMO     {0.25 * HARTREE_TO_EV:10.3f} ± {0.01 * HARTREE_TO_EV:.3f}" in text
     assert "norm 0.7000 ± 0.5 " in text
     assert f"WARNING: {doubt}" in text
     assert "  dipole (e·bohr)" in text
-    assert "isotropic 2.000" in text
+    assert "isotropic 2.000 ± 0.1\n" in text
     assert "inf" not in text
 
 
@@ -58,14 +63,6 @@ def test_what_is_missing_has_a_reason(nelec, values, charge, reason):
     assert "nan" not in text
 
 
-def test_errors_are_told_in_multiples_of_the_spread():
-    """√((3² + 4²)/2) over √((1² + 1²)/2)."""
-    norms = {"dipole": np.array([3.0, 4.0]), "polarizability": np.ones(2)}
-    spreads = {"dipole": np.array([1.0, -1.0]), "polarizability": np.zeros(2)}
-    text = spread_text(Evaluation(("a", "b"), {}, norms, spreads, {}, {}, np.ones(2), np.zeros(2)))
-    assert text.endswith("the networks: μ 3.5, α without spread")
-
-
 def test_networks_that_stay_where_they_started_are_told():
     losses = {0: (2.0, 3.0, 2.5), 1: (2.0, 1.0, 1.5)}
     rows = [{"network": n, "step": s, "validation_loss": x} for n, own in losses.items() for s, x in enumerate(own)]
@@ -77,13 +74,22 @@ def test_networks_that_stay_where_they_started_are_told():
 def test_spreads_are_of_what_is_compared(name, expected):
     """Not of the level that labels lack, nor of padding."""
     wanted = Reference({"mo_energies": np.array([-0.5, 0.1, 0.0, 0.0])}, np.array([True, True, False, False]), 2, 2)
-    found = _spread_norm(name, np.array([-0.4, 0.2, 0.3, np.inf]), np.array([0.01, 0.02, 5.0, 0.0]), wanted)
+    found = _uncertainty_norm(name, np.array([-0.4, 0.2, 0.3, np.inf]), np.array([0.01, 0.02, 5.0, 0.0]), wanted)
     np.testing.assert_allclose(found, HARTREE_TO_EV * expected / 2, rtol=1e-12)
 
 
 @pytest.mark.parametrize("content", ["", "model,dipole\n", "model,dipole\ntrained,large\n", "model,dipole\na,1\nb,2\n"])
 def test_errors_of_a_run_that_cannot_be_read_are_one_line(tmp_path, content):
-    assert expected_text(tmp_path) is None
+    assert expected_text(tmp_path, {}) is None
     (tmp_path / VALIDATION_ERRORS).write_text(content)
     with pytest.raises(InputError, match=r"is damaged .*; delete it, or train again"):
-        expected_text(tmp_path)
+        expected_text(tmp_path, {})
+
+
+def test_what_follows_plus_minus_is_said(tmp_path):
+    (tmp_path / VALIDATION_ERRORS).write_text("model,dipole,homo_lumo_gap\ntrained,0.01,0.2\n")
+    raw, calibrated = (expected_text(tmp_path, own) or "" for own in ({}, {"dipole": None}))
+    for text in (raw, calibrated):
+        assert "gap 0.2 eV, μ 0.01 e·bohr per atom. What follows ± is" in text
+    assert "the spread of its networks, to which" in raw
+    assert "one standard deviation of the error to expect" in calibrated

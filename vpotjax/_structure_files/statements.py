@@ -29,7 +29,7 @@ TALKS = re.compile(
     r"|^q(tot|total|net)$|^(tot|total|net)q$|^(n|num|nr|no|number|of|total|tot|valence|alpha|beta)*elec(trons?)?$"
     r"|^(n|num)(el)?(alpha|beta|up|down|dn)$|^n?(open|somo)(shells?)?$"
 )
-_OTHER_CHARGE = re.compile(r"nuclear|core|spread$")  # known, but not the molecule's charge
+_OTHER_CHARGE = re.compile(r"nuclear|core|spread$|uncertainty$")  # known, but not the molecule's charge
 _INTEGER = re.compile(r"([+-]?\d+)(?:\.0*)?|(\d+)([+-])")
 
 

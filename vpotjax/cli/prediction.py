@@ -47,7 +47,8 @@ def _predict(command: Predict) -> None:
     from vpotjax.train.report import expected_text
 
     run, console = command.run or pretrained_path(), Console()
-    model, expected = load_model(run), expected_text(run)
+    model = load_model(run)
+    expected = expected_text(run, model.calibration)
     if command.run is None:
         about = f"Model: {PRETRAINED['levels']}; card: {run / 'MODEL_CARD.md'}"
         console.print(about, highlight=False, markup=False, soft_wrap=True)
@@ -104,12 +105,12 @@ def _write_predictions(command: Predict, predicted: Iterator[Any], console: Cons
     with prediction_writer(command.out, units, axes) as writer, Progress(console=console) as bar:
         task = bar.add_task("predicting", total=molecule_count(command.file))
         for chunk in _chunks(predicted, CHUNK):
-            values, spreads = (
+            values, uncertainties = (
                 {key: [getattr(p, part)[key] for p in chunk] for key in getattr(chunk[0], part)}
-                for part in ("values", "spreads")
+                for part in ("values", "uncertainties")
             )
             names, molecules = [p.name for p in chunk], [p.molecule for p in chunk]
-            writer.write(names, molecules, values, spreads, [p.warnings for p in chunk])
+            writer.write(names, molecules, values, uncertainties, [p.warnings for p in chunk])
             written, warned = written + len(chunk), warned + sum(bool(p.warnings) for p in chunk)
             bar.update(task, completed=written)
         _require_some(written, command.file)

@@ -155,7 +155,7 @@ def _train_on(data: Path, place: Place, training: Training) -> None:
 
     from vpotjax.train.devices import leads
     from vpotjax.train.pipeline import train_run
-    from vpotjax.train.report import error_table
+    from vpotjax.train.report import coverage_text, error_table
 
     console, run = Console(width=110, quiet=not leads()), Path(str(place.run))
     dataset = read_dataset(data)
@@ -165,6 +165,8 @@ def _train_on(data: Path, place: Place, training: Training) -> None:
         outcome = train_run(dataset, run, training, reporter)
     console.print(error_table(outcome.rows, f"Test molecules against {_method(dataset)}"))
     console.print(f"in brackets: fraction of the error of {outcome.rows[0]['model']}", highlight=False)
+    if covered := coverage_text(outcome.rows[-1]):
+        console.print(covered, highlight=False)
     console.print(f"\nWritten to {run}: " + ", ".join(file.name for file in outcome.files), highlight=False)
     console.print(f"Next: vpotjax predict FILE.xyz --run {run}", highlight=False)
 
@@ -180,7 +182,7 @@ def _evaluate(command: Evaluate) -> None:
     from vpotjax.io.model import load_model
     from vpotjax.io.run import training_data
     from vpotjax.train.pipeline import evaluate
-    from vpotjax.train.report import error_table
+    from vpotjax.train.report import coverage_text, error_table
 
     if command.json is not None and command.json.exists():
         raise InputError(f"json={str(command.json)!r} exists; delete it or choose another name.")
@@ -192,7 +194,10 @@ def _evaluate(command: Evaluate) -> None:
     tables = {split: evaluate(model, dataset, split, trained_on, command.any_method) for split in command.split}
     for split, rows in tables.items():
         title = f"Split {split!r} against {_method(dataset)}"
-        Console(width=110).print(error_table(rows, title, intervals=True))
+        console = Console(width=110)
+        console.print(error_table(rows, title, intervals=True))
+        if covered := coverage_text(rows[-1]):
+            console.print(covered, highlight=False)
     if command.json is not None:
         command.json.write_text(json.dumps({"method": _method(dataset), "splits": tables}, indent=1) + "\n")
 

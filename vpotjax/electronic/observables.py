@@ -219,6 +219,11 @@ class Observable:
     axes: tuple[str, ...] = ()
     of_density: bool = False
 
+    @property
+    def extensive(self) -> bool:
+        """Whether it grows with the molecule: not levels, nor what single atoms and bonds have."""
+        return not (self.mean_absolute or {"orbital", "atom"} & {*self.axes})
+
 
 def _quadrupole(solution: Solution) -> jax.Array:
     space = solution.space

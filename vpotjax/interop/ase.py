@@ -31,7 +31,7 @@ UNITS = {
 volume, Å³.
 """
 OBSERVABLE = {"charges": "lowdin_charges"}  # where the name is another one in the table
-SPREAD, EXCESS = "_spread", "excess"
+UNCERTAINTY, EXCESS = "_uncertainty", "excess"
 
 
 class VpotjaxCalculator(Calculator):
@@ -41,7 +41,7 @@ class VpotjaxCalculator(Calculator):
         atoms.get_dipole_moment(); atoms.calc.results["polarizability"]
 
     `results` has the quantities of UNITS without the energy, or the one that a model of a property has; of an ensemble,
-    "dipole_spread" and so on, the standard deviation over its networks; and "excess", how far a pair of atoms is
+    "dipole_uncertainty" and so on, see `Prediction`; and "excess", how far a pair of atoms is
     outside the range of the training molecules: above 1 it is, and the numbers are not to be trusted. There are no
     forces. Charge and spin are what the atoms state, see `Molecule.from_ase`.
 
@@ -88,8 +88,8 @@ class VpotjaxCalculator(Calculator):
         for name, own in zip(self.implemented_properties, names, strict=True):
             factor = UNITS[name]
             self.results[name] = _plain(prediction.values[own], factor)
-            if own in prediction.spreads:
-                self.results[name + SPREAD] = _plain(prediction.spreads[own], factor)
+            if own in prediction.uncertainties:
+                self.results[name + UNCERTAINTY] = _plain(prediction.uncertainties[own], factor)
         self.results[EXCESS] = float(np.max(prediction.excess))
 
 

@@ -17,10 +17,12 @@ import numpy as np
 from vpotjax._checks import InputError
 from vpotjax.basis import element_basis
 from vpotjax.batching import PairList
+from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.io.checkpoint import by_name, read_checkpoint, require_finite, write_checkpoint
 from vpotjax.io.run import CHECKPOINT, CONFIG_FILE, VERSION, read_config
 from vpotjax.io.settings import KINDS, Settings, json_ready, settings_from_json, settings_json
 from vpotjax.models import Ensemble, MatrixModel, MatrixSettings, PropertyModel, PropertySettings
+from vpotjax.models.calibration import Calibration
 from vpotjax.models.linear_map import LinearMap
 from vpotjax.nn import Network
 from vpotjax.operators.blocks import Irrep
@@ -32,13 +34,15 @@ from vpotjax.operators.whitening import Whitening
 __all__ = ["load_model", "save_model", "settings_from_json", "settings_json"]
 
 SCREENING_BASIS = "sap_grasp_small"  # the fits of `screened_potential`
+CALIBRATION = "calibration"  # of a checkpoint: scale and floor by observable
 SHOWN = 4  # differences in a message
 
 
 def save_model(
     folder: str | Path, model: Ensemble[Any] | MatrixModel | PropertyModel, data: Mapping[str, Any] | None = None
 ) -> None:
-    """Arrays, and the settings and bases that they fit, as a checkpoint; `config.json` is not written.
+    """Arrays with the calibration, and the settings and bases that they fit, as a checkpoint; `config.json` is not
+    written.
 
     Args:
         folder: of the run.
@@ -71,10 +75,12 @@ def load_model(path: str | Path, network: Network | None = None) -> Ensemble[Any
     settings, arrays, members = _load(Path(path), network)
     whitening = _whitening(arrays["whitening"]) if "whitening" in arrays else None
     linear, scale, params = LinearMap(_by_irrep(arrays["linear"])), arrays["scale"], arrays.get("params")
+    calibration = {name: Calibration(*map(np.asarray, own)) for name, own in arrays.get(CALIBRATION, {}).items()}
     if isinstance(settings, PropertySettings):
-        return Ensemble(members, PropertyModel(settings, whitening, linear, arrays["per_atom"], scale, params))
+        model = PropertyModel(settings, whitening, linear, arrays["per_atom"], scale, params)
+        return Ensemble(members, model, calibration)
     assert whitening is not None  # by its shapes
-    return Ensemble(members, MatrixModel(settings, whitening, linear, scale, params))
+    return Ensemble(members, MatrixModel(settings, whitening, linear, scale, params), calibration)
 
 
 def _load(folder: Path, network: Network | None) -> tuple[Settings, dict[str, Any], Any]:
@@ -184,6 +190,8 @@ def _arrays(model: Ensemble[Any]) -> dict[str, Any]:
         mean, transform = _by_text(own.whitening.mean), _by_text(own.whitening.transform)
         range_of = {"support": own.whitening.support, "reach": own.whitening.reach}
         arrays["whitening"] = {"mean": mean, "transform": transform, **range_of}
+    if model.calibration:
+        arrays[CALIBRATION] = {name: np.stack(own) for name, own in model.calibration.items()}
     return arrays | _nested(own.params)
 
 
@@ -216,7 +224,8 @@ def _shapes(settings: Settings, members: int, arrays: Mapping[str, Any], initial
     Args:
         settings: of the model.
         members: length of the leading axis of parameters.
-        arrays: that there are: a model of a property may do without parameters, and then without whitening.
+        arrays: that there are: a model of a property may do without parameters, and then without whitening; any without
+            a calibration.
         initial: parameters of one network.
     """
     kinds, species = kind_count(len(settings.species)), len(settings.species)
@@ -227,6 +236,8 @@ def _shapes(settings: Settings, members: int, arrays: Mapping[str, Any], initial
     }
     if isinstance(settings, PropertySettings):
         shapes["per_atom"] = _zeros(species)
+    if CALIBRATION in arrays:
+        shapes[CALIBRATION] = {name: _zeros(2) for name in arrays[CALIBRATION] if name in OBSERVABLES}
     linear = isinstance(settings, PropertySettings) and "params" not in arrays
     if linear and "whitening" not in arrays:
         return shapes

@@ -1,7 +1,7 @@
 """Predictions of many molecules in one file, written as they come: extended xyz, HDF5 or CSV.
 
 Everything is in atomic units, except positions in extended xyz, which are in Å. Keys in the text formats end in the
-unit, as in "dipole_ebohr", and those of standard deviations in "_spread" after it.
+unit, as in "dipole_ebohr", and those of standard deviations in "_uncertainty" after it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class PredictionWriter:
         names: Sequence[str],
         molecules: Sequence[Molecule],
         values: Mapping[str, Sequence[np.ndarray]],
-        spreads: Mapping[str, Sequence[np.ndarray]],
+        uncertainties: Mapping[str, Sequence[np.ndarray]],
         warnings: Sequence[Sequence[str]],
     ) -> None:
         """Append one chunk. Line ends in names and warnings become spaces.
@@ -71,21 +71,21 @@ class PredictionWriter:
         Args:
             names, molecules: n of each.
             values: by observable n arrays in atomic units, whose shapes may differ between molecules as the axes say.
-            spreads: standard deviations, of the same shapes, for all observables, some or none.
+            uncertainties: standard deviations, of the same shapes, for all observables, some or none.
             warnings: n lists of texts.
 
         Raises:
             InputError: lengths, shapes or types that do not fit; other observables than in the first chunk; a name
                 that a key in a file cannot have; the disk is full.
         """
-        predictions = checked_chunk(names, molecules, values, spreads, warnings)
+        predictions = checked_chunk(names, molecules, values, uncertainties, warnings)
         if not predictions:
             return
         if self._observables is None:
             self._observables = observables_of(predictions[0], self._units, self._axes)
         for what, keys, known in (
             ("values", set(values), {o.name for o in self._observables}),
-            ("spreads", set(spreads), {o.name for o in self._observables if o.spread}),
+            ("uncertainties", set(uncertainties), {o.name for o in self._observables if o.uncertain}),
         ):
             if keys != known:
                 raise InputError(f"{what} has {sorted(keys)}, before {sorted(known)}; give the same in every chunk.")
@@ -107,8 +107,8 @@ def prediction_writer(
       digits. ASE reads them into `arrays` and `info`, `molecules_from_file` the molecules.
     - .h5, .hdf5: everything without rounding, see `vpotjax.io.predictions_hdf5`; `read_predictions` reads it.
     - .csv: a row per molecule with scalars, components of vectors and of symmetric tensors, and the isotropic mean of
-      the latter, which has no spread since the components are correlated. Levels, charges, bond orders and all else
-      whose size depends on the molecule are left out.
+      the latter, which has no uncertainty since the components are correlated. Levels, charges, bond orders and all
+      else whose size depends on the molecule are left out.
 
     Args:
         path: of the file.

@@ -28,14 +28,14 @@ class Prediction:
         name: of the molecule.
         molecule: that the observables belong to.
         values: observables by name, of any shapes, in atomic units.
-        spreads: standard deviations over the ensemble, of the same shapes; of all observables, some or none.
+        uncertainties: standard deviations, of the same shapes; of all observables, some or none.
         warnings: about this prediction.
     """
 
     name: str
     molecule: Molecule
     values: Mapping[str, np.ndarray]
-    spreads: Mapping[str, np.ndarray] = field(default_factory=dict)
+    uncertainties: Mapping[str, np.ndarray] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -46,13 +46,13 @@ class Observable(NamedTuple):
         name: in `Prediction.values`.
         unit: such as "e·bohr", or "".
         axes: "xyz" (3), "atom" (natm) or any other word for each axis; other sizes may differ between molecules.
-        spread: True where standard deviations are written, too.
+        uncertain: True where standard deviations are written, too.
     """
 
     name: str
     unit: str
     axes: tuple[str, ...]
-    spread: bool
+    uncertain: bool
 
     @property
     def suffix(self) -> str:
@@ -65,10 +65,10 @@ class Observable(NamedTuple):
         return self.name + self.suffix
 
     def entries(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
-        """Key and numbers of the value, then those of its spread where there is one."""
+        """Key and numbers of the value, then those of its uncertainty where there is one."""
         yield self.key, prediction.values[self.name]
-        if self.spread:
-            yield f"{self.key}_spread", prediction.spreads[self.name]
+        if self.uncertain:
+            yield f"{self.key}_uncertainty", prediction.uncertainties[self.name]
 
 
 @functools.cache
@@ -77,7 +77,7 @@ def _suffix(unit: str) -> str:
     return "_" + re.sub("[^A-Za-z0-9_]", "", plain) if plain else ""
 
 
-def checked_chunk(names: Any, molecules: Any, values: Any, spreads: Any, warnings: Any) -> list[Prediction]:
+def checked_chunk(names: Any, molecules: Any, values: Any, uncertainties: Any, warnings: Any) -> list[Prediction]:
     """A chunk, molecule by molecule, with clean texts and numbers in double precision; see `PredictionWriter.write`.
 
     Raises:
@@ -85,7 +85,7 @@ def checked_chunk(names: Any, molecules: Any, values: Any, spreads: Any, warning
     """
     columns = {"names": names, "warnings": warnings}
     columns |= {f"values[{key!r}]": entries for key, entries in values.items()}
-    columns |= {f"spreads[{key!r}]": entries for key, entries in spreads.items()}
+    columns |= {f"uncertainties[{key!r}]": entries for key, entries in uncertainties.items()}
     for what, entries in columns.items():
         if isinstance(entries, str) or len(entries) != len(molecules):
             raise InputError(f"{what} has {len(entries)} entries for {len(molecules)} molecules; give a list of these.")
@@ -97,7 +97,7 @@ def checked_chunk(names: Any, molecules: Any, values: Any, spreads: Any, warning
             _clean(names[i]),
             molecule,
             {key: _numbers(f"values[{key!r}]", entries[i]) for key, entries in values.items()},
-            {key: _numbers(f"spreads[{key!r}]", entries[i]) for key, entries in spreads.items()},
+            {key: _numbers(f"uncertainties[{key!r}]", entries[i]) for key, entries in uncertainties.items()},
             tuple(map(_clean, warnings[i])),
         )
         for i, molecule in enumerate(molecules)
@@ -126,13 +126,13 @@ def observables_of(
         units, axes: by observable; by default none, and of any size.
 
     Raises:
-        InputError: a key is taken, twice there, or not a word; a spread is without a value.
+        InputError: a key is taken, twice there, or not a word; an uncertainty is without a value.
     """
-    alone = sorted(first.spreads.keys() - first.values.keys())
+    alone = sorted(first.uncertainties.keys() - first.values.keys())
     if alone:
-        raise InputError(f"spreads has {alone[0]!r}, which values has not; give the values, too.")
+        raise InputError(f"uncertainties has {alone[0]!r}, which values has not; give the values, too.")
     found = tuple(
-        Observable(name, units.get(name, ""), axes.get(name, ("any",) * value.ndim), name in first.spreads)
+        Observable(name, units.get(name, ""), axes.get(name, ("any",) * value.ndim), name in first.uncertainties)
         for name, value in first.values.items()
     )
     keys = [key for one in found for key, _ in one.entries(first)]
@@ -146,10 +146,11 @@ def observables_of(
 
 
 def check_shapes(prediction: Prediction, observables: Sequence[Observable]) -> None:
-    """Raise InputError unless every value has the shape that its axes say, and every spread that of the value."""
+    """Raise InputError unless every value has the shape that its axes say, and every uncertainty that of the value."""
     sizes = {"xyz": 3, "atom": prediction.molecule.natm}
     for one in observables:
         value = prediction.values[one.name]
         require_shape(f"values[{one.name!r}] of {prediction.name!r}", value, tuple(sizes.get(a) for a in one.axes))
-        if one.spread:
-            require_shape(f"spreads[{one.name!r}] of {prediction.name!r}", prediction.spreads[one.name], value.shape)
+        if one.uncertain:
+            own = prediction.uncertainties[one.name]
+            require_shape(f"uncertainties[{one.name!r}] of {prediction.name!r}", own, value.shape)

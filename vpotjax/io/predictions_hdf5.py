@@ -1,9 +1,9 @@
-"""Predictions as HDF5, version 1, in atomic units.
+"""Predictions as HDF5, version 2, in atomic units.
 
 - structures: names, charge, spin (n,), offsets (n + 1,) into the atoms, numbers (Σ natm,), positions (Σ natm, 3), bohr.
-- values/<observable>, spreads/<observable>: (n, 3, …) where all axes are x, y, z or there are none; else a group with
-  shapes (n, ndim), offsets (n + 1,), and values, which holds all numbers joined, rows first. The attribute units is on
-  the numbers, "" where there is none.
+- values/<observable>, uncertainties/<observable>: (n, 3, …) where all axes are x, y, z or there are none; else a group
+  with shapes (n, ndim), offsets (n + 1,), and values, which holds all numbers joined, rows first. The attribute units
+  is on the numbers, "" where there is none.
 - warnings: offsets (n + 1,) into texts.
 """
 
@@ -24,7 +24,7 @@ from vpotjax.io.raw_file import RawFile
 from vpotjax.molecule import Molecule
 
 FORMAT = "vpotjax-predictions"
-VERSION = 1
+VERSION = 2
 _CHUNK = 1 << 16  # bytes
 _TEXT = h5py.string_dtype("utf-8")
 
@@ -46,7 +46,7 @@ class Hdf5Sink:
                 # Versions with checksums of all that describes data; of each array the last chunks stay in memory.
                 self._file = h5py.File(self._raw, "w", libver=("v110", "v110"), rdcc_nbytes=4 * _CHUNK)
                 self._file.attrs.update({"format": FORMAT, "version": VERSION})
-                for group in ("values", "spreads"):
+                for group in ("values", "uncertainties"):
                     self._file.create_group(group)
             self.append([], [])
         except BaseException:
@@ -60,8 +60,8 @@ class Hdf5Sink:
             self._append_structures(predictions)
             for one in observables:
                 self._append_observable("values", one, [p.values[one.name] for p in predictions])
-                if one.spread:
-                    self._append_observable("spreads", one, [p.spreads[one.name] for p in predictions])
+                if one.uncertain:
+                    self._append_observable("uncertainties", one, [p.uncertainties[one.name] for p in predictions])
             self._append_offsets("warnings/offsets", [len(p.warnings) for p in predictions])
             texts = [text for p in predictions for text in p.warnings]
             self._append("warnings/texts", np.array(texts, dtype=_TEXT))
@@ -158,10 +158,10 @@ def _decoded(file: Any) -> list[Prediction]:
     names, charges, spins = structures["names"].asstr()[()], structures["charge"][()], structures["spin"][()]
     atoms = zip(_pieces(structures, "numbers"), _pieces(structures, "positions"), charges, spins, strict=True)
     molecules = [Molecule(z.astype(int), x, charge=int(charge), spin=int(spin)) for z, x, charge, spin in atoms]
-    values, spreads = (
-        {key: list(_arrays(item)) for key, item in file[group].items()} for group in ("values", "spreads")
+    values, uncertainties = (
+        {key: list(_arrays(item)) for key, item in file[group].items()} for group in ("values", "uncertainties")
     )
-    for key, entries in [*values.items(), *spreads.items()]:
+    for key, entries in [*values.items(), *uncertainties.items()]:
         if len(entries) != len(names):
             raise InputError(f"{key!r} has {len(entries)} entries for {len(names)} names; make it again.")
     return [
@@ -169,7 +169,7 @@ def _decoded(file: Any) -> list[Prediction]:
             str(name),
             molecule,
             {key: entries[i] for key, entries in values.items()},
-            {key: entries[i] for key, entries in spreads.items()},
+            {key: entries[i] for key, entries in uncertainties.items()},
             tuple(text.decode() for text in texts),
         )
         for i, (name, molecule, texts) in enumerate(zip(names, molecules, _pieces(warnings, "texts"), strict=True))

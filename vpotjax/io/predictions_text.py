@@ -125,8 +125,8 @@ class CsvSink:
 def _cells(prediction: Prediction, observables: Sequence[Observable]) -> Iterator[tuple[str, str]]:
     for one in observables:
         for key, array in one.entries(prediction):
-            spread = key.removeprefix(one.key)
+            ending = key.removeprefix(one.key)
             for part, index in _PARTS.get(one.axes, {}).items():
-                yield f"{one.name}{part}{one.suffix}{spread}", f"{array[index]:.10g}"
-            if one.axes == ("xyz", "xyz") and not spread:
+                yield f"{one.name}{part}{one.suffix}{ending}", f"{array[index]:.10g}"
+            if one.axes == ("xyz", "xyz") and not ending:
                 yield f"{one.name}_isotropic{one.suffix}", f"{np.trace(array) / 3:.10g}"

@@ -42,7 +42,7 @@ def load_pretrained(name: str = "levels") -> Ensemble[Any]:
     """A shipped model::
 
         model = vp.load_pretrained()
-        vp.train.predictions(model, [("water", water)])  # with spreads, and warnings
+        vp.train.predictions(model, [("water", water)])  # with uncertainties, and warnings
 
     Args:
         name: of PRETRAINED.

@@ -167,11 +167,11 @@ def _write(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_metrics(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """`rows` as CSV, one column per key of the first; no file without rows."""
+    """`rows` as CSV, one column per key, empty where a row has none; no file without rows."""
     if not rows:
         return
     with (folder / name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
 

@@ -1,4 +1,4 @@
-"""Several networks on one linear map: their mean, and how far they are apart."""
+"""Several networks on one linear map: their mean, and how uncertain it is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vpotjax._checks import InputError
 from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.batching import Batch
+from vpotjax.models.calibration import Calibration
 from vpotjax.models.matrix_model import MatrixModel
 from vpotjax.models.property_model import PropertyModel
 
@@ -25,12 +26,13 @@ class Prediction:
 
     Attributes:
         values: observables by name, in atomic units, of the mean output (matrix, or property) of the networks.
-        spreads: standard deviation of each over the networks; empty where there is one.
+        uncertainties: of each, one standard deviation of the error to expect where the ensemble is calibrated, see
+            `Calibration`; else that over the networks, and nothing where there is one network.
         excess: (npair,) see `Whitening.excess`.
     """
 
     values: Mapping[str, Array]
-    spreads: Mapping[str, Array]
+    uncertainties: Mapping[str, Array]
     excess: Array
 
 
@@ -41,10 +43,12 @@ class Ensemble(Generic[Model]):
     Attributes:
         members: how many.
         model: of a matrix, or of a property, whose `params` have a leading axis of members.
+        calibration: by observable, from molecules that the networks were not trained on; of some or none.
     """
 
     members: int = static_field()
     model: Model
+    calibration: Mapping[str, Calibration] = dataclasses.field(default_factory=dict)
 
     @staticmethod
     def of(models: Sequence[Model]) -> Ensemble[Model]:
@@ -88,7 +92,7 @@ class Ensemble(Generic[Model]):
         return self.model.solution(mean, prepared)
 
     def prediction(self, prepared: Any, names: Sequence[str]) -> Prediction:
-        """Observables with their spread.
+        """Observables with their uncertainty.
 
         Args:
             prepared: from `prepared` of the model.
@@ -99,14 +103,19 @@ class Ensemble(Generic[Model]):
         def observed(output: Any) -> dict[str, jax.Array]:
             return self.model.observables(output, prepared, names)
 
-        rows, spreads = jax.tree.map(lambda x: jnp.mean(x, axis=0, keepdims=True), outputs), {}
+        rows = jax.tree.map(lambda x: jnp.mean(x, axis=0, keepdims=True), outputs)
         several = self.members > 1 and bool(jax.tree.leaves(self.model.params))
         if several:
             rows = jax.tree.map(lambda mean, own: jnp.concatenate([mean, own]), rows, outputs)
         every = jax.lax.map(observed, rows)
-        if several:
-            spreads = {name: _spread(x[1:]) for name, x in every.items()}
-        return Prediction({name: x[0] for name, x in every.items()}, spreads, self.model.excess(prepared))
+        values = {name: x[0] for name, x in every.items()}
+        spreads = {name: _spread(x[1:]) if several else jnp.zeros_like(x[0]) for name, x in every.items()}
+        uncertainties = {name: s for name, s in spreads.items() if several} | {
+            name: own.uncertainty(name, spreads[name], self.model.natm(prepared))
+            for name, own in self.calibration.items()
+            if name in spreads
+        }
+        return Prediction(values, uncertainties, self.model.excess(prepared))
 
 
 def _spread(values: Array) -> jax.Array:

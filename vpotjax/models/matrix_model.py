@@ -285,6 +285,10 @@ class MatrixModel:
         """(npair,) see `Whitening.excess`."""
         return self.whitening.excess(prepared.inputs)
 
+    def natm(self, prepared: Prepared) -> jax.Array:
+        """() number of atoms."""
+        return jnp.sum(jnp.asarray(prepared.space.basis.nuclear_charges) > 0)
+
     def __call__(self, molecule: Batch) -> Solution:
         """The whole chain for one molecule of a batch that `settings.batch` made."""
         prepared = self.prepared(self.settings.geometry(molecule))

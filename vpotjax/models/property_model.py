@@ -167,10 +167,12 @@ class PropertyPrepared:
     Attributes:
         inputs: of the network; None where a linear model has no whitening.
         linear: the property without the network, by irrep (2λ+1,).
+        natm: () number of atoms.
     """
 
     inputs: NetworkInputs | None
     linear: Mapping[Irrep, Array]
+    natm: Array
 
 
 @pytree
@@ -206,7 +208,8 @@ class PropertyModel:
     def prepared(self, geometry: PropertyGeometry) -> PropertyPrepared:
         """Linear map and network inputs of one molecule."""
         inputs = None if self.whitening is None else self.whitening(geometry.features, self.settings.precision)
-        return PropertyPrepared(inputs, self.linear_part(geometry.features, geometry.numbers))
+        natm = jnp.sum(jnp.asarray(geometry.numbers) > 0)
+        return PropertyPrepared(inputs, self.linear_part(geometry.features, geometry.numbers), natm)
 
     def output(self, prepared: PropertyPrepared) -> dict[Irrep, jax.Array]:
         """By irrep (2λ+1,), with the network."""
@@ -238,6 +241,10 @@ class PropertyModel:
         if self.whitening is None or prepared.inputs is None:
             return jnp.full(1, jnp.nan)
         return self.whitening.excess(prepared.inputs)
+
+    def natm(self, prepared: PropertyPrepared) -> jax.Array:
+        """() number of atoms."""
+        return jnp.asarray(prepared.natm)
 
     def __call__(self, molecule: Batch) -> jax.Array:
         """The property of one molecule of a batch that `settings.batch` made."""

@@ -27,7 +27,7 @@ class Evaluation(NamedTuple):
         names: of the molecules.
         summary: errors by observable.
         norms: ‖Δ‖/natm of each molecule by observable, in the unit of the table.
-        spreads: ‖standard deviation over the ensemble‖/natm, likewise, of what is compared; empty for a single model.
+        uncertainties: ‖uncertainty‖/natm, likewise, of what is compared; empty for a model without.
         pairs: predicted and reference values of all that is compared, by observable, atomic units.
         errors: of each molecule by observable.
         natm: atoms of each molecule.
@@ -37,7 +37,7 @@ class Evaluation(NamedTuple):
     names: tuple[str, ...]
     summary: dict[str, ErrorSummary]
     norms: dict[str, np.ndarray]
-    spreads: dict[str, np.ndarray]
+    uncertainties: dict[str, np.ndarray]
     pairs: dict[str, tuple[np.ndarray, np.ndarray]]
     errors: dict[str, MoleculeErrors]
     natm: np.ndarray
@@ -64,7 +64,7 @@ def evaluated(ensemble: Ensemble[Any], buckets: Sequence[Bucket], names: Sequenc
     def observed(bucket: Bucket) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
         content = with_model(bucket, ensemble.model).content
         prediction = in_chunks(lambda own: _predictions(ensemble, own, tuple(names)), content)
-        return prediction.values, prediction.spreads, np.max(prediction.excess, axis=1)
+        return prediction.values, prediction.uncertainties, np.max(prediction.excess, axis=1)
 
     return _evaluation(observed, buckets, names)
 
@@ -99,13 +99,13 @@ def _evaluation(
     names: Sequence[str],
 ) -> Evaluation:
     errors: dict[str, list[MoleculeErrors]] = {name: [] for name in names}
-    spreads: dict[str, list[np.ndarray]] = {}
+    uncertainties: dict[str, list[np.ndarray]] = {}
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in names}
     excess: list[np.ndarray] = []
     labels = {OBSERVABLES[name].label for name in names}
     buckets = [b.with_labels(labels) for b in buckets if len(b)]
     for bucket in buckets:
-        values, spread, far = observed(bucket)
+        values, own_uncertainties, far = observed(bucket)
         excess.append(far)
         for name in names:
             wanted = jax.vmap(lambda v, r, n=name: molecule_errors(n, v, r))(
@@ -113,15 +113,15 @@ def _evaluation(
             )
             errors[name].append(jax.tree.map(np.asarray, wanted))
             pairs[name].append(_compared(name, values[name], bucket.reference))
-        for name, x in spread.items():
-            own = jax.vmap(functools.partial(_spread_norm, name))(values[name], x, bucket.reference)
-            spreads.setdefault(name, []).append(np.asarray(own))
+        for name, x in own_uncertainties.items():
+            own = jax.vmap(functools.partial(_uncertainty_norm, name))(values[name], x, bucket.reference)
+            uncertainties.setdefault(name, []).append(np.asarray(own))
     joint = {n: MoleculeErrors(*map(np.concatenate, zip(*parts, strict=True))) for n, parts in errors.items()}
     return Evaluation(
         names=tuple(name for b in buckets for name in b.names),
         summary={name: error_summary(e) for name, e in errors.items()},
         norms={name: np.asarray(own.norm) for name, own in joint.items()},
-        spreads={name: np.concatenate(parts) for name, parts in spreads.items()},
+        uncertainties={name: np.concatenate(parts) for name, parts in uncertainties.items()},
         pairs={n: (np.concatenate([a for a, _ in p]), np.concatenate([b for _, b in p])) for n, p in pairs.items()},
         errors=joint,
         natm=np.concatenate([np.asarray(b.reference.natm) for b in buckets]),
@@ -129,11 +129,11 @@ def _evaluation(
     )
 
 
-def _spread_norm(name: str, value: Array, spread: Array, reference: Reference) -> jax.Array:
-    """‖spread‖/natm over the elements that are compared, as of the error."""
+def _uncertainty_norm(name: str, value: Array, uncertainty: Array, reference: Reference) -> jax.Array:
+    """‖uncertainty‖/natm over the elements that are compared, as of the error."""
     observable = OBSERVABLES[name]
     here, there = (
-        observable.difference(v, reference.values[observable.label], reference) for v in (value, value + spread)
+        observable.difference(v, reference.values[observable.label], reference) for v in (value, value + uncertainty)
     )
     return observable.factor * jnp.linalg.norm(jnp.ravel(there - here)) / reference.natm
 

@@ -1,4 +1,4 @@
-"""Predictions of any number of molecules in constant memory, with their spread and with warnings."""
+"""Predictions of any number of molecules in constant memory, with their uncertainty and with warnings."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class MoleculePrediction:
         name: of the molecule.
         molecule: that was predicted.
         values: observables by name, in atomic units.
-        spreads: standard deviation of each over the ensemble; empty for a single network.
+        uncertainties: likewise, of each that has one, see `vpotjax.models.Prediction`.
         warnings: reasons to distrust it, in words.
     """
 
     name: str
     molecule: Molecule
     values: dict[str, np.ndarray]
-    spreads: dict[str, np.ndarray]
+    uncertainties: dict[str, np.ndarray]
     warnings: list[str]
 
 
@@ -151,7 +151,7 @@ def _unpadded(name: str, molecule: Molecule, batch: Batch, prediction: Predictio
 
     values = cut(prediction.values)
     return MoleculePrediction(
-        name, molecule, values, cut(prediction.spreads), warnings_of(molecule, batch, prediction.excess, values)
+        name, molecule, values, cut(prediction.uncertainties), warnings_of(molecule, batch, prediction.excess, values)
     )
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vpotjax._checks import InputError
-from vpotjax.electronic.observables import DERIVED, OBSERVABLES
+from vpotjax.electronic.observables import DERIVED, OBSERVABLES, Observable
 from vpotjax.metrics import bootstrap_interval
+from vpotjax.models.calibration import Calibration
 from vpotjax.train.evaluate import Evaluation
 from vpotjax.train.predict import MoleculePrediction
+from vpotjax.train.uncertainty import coverage
 from vpotjax.units import EBOHR_TO_DEBYE, HARTREE_TO_EV
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | 
     """One row per model: each error in its unit of the table, and of several its fraction of that of the first.
 
     The error is the customary one, see `ErrorSummary.customary`, "_low" and "_high" the ends of its bootstrap interval
-    (95 %); "_rms" is the root mean square of ‖Δ‖/natm, "_spread" the mean of the ensemble's ‖standard deviation‖/natm.
+    (95 %); "_rms" is the root mean square of ‖Δ‖/natm, "_uncertainty" the mean of ‖uncertainty‖/natm, "_within" and
+    "_within_2" the shares of molecules whose error is below the uncertainty, and below twice that.
     """
     rows: list[dict[str, float | str]] = []
     first = next(iter(evaluations.values())).summary
@@ -43,22 +46,53 @@ def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | 
             row[f"{name}_rms"] = summary.rms_norm
             interval = bootstrap_interval(evaluation.errors[name], OBSERVABLES[name].mean_absolute)
             row[f"{name}_low"], row[f"{name}_high"] = interval
-            row[f"{name}_spread"] = float(np.mean(evaluation.spreads.get(name, np.array([np.nan]))))
+            if name in evaluation.uncertainties:
+                row[f"{name}_uncertainty"] = float(np.mean(evaluation.uncertainties[name]))
+                row[f"{name}_within"], row[f"{name}_within_2"] = coverage(evaluation, name)
         rows.append(row)
     return rows
 
 
-def spread_text(evaluation: Evaluation) -> str:
-    """How far errors of molecules with labels are from the spread of the networks, root mean squares, in one line."""
-    ratios = []
-    for name, spread in evaluation.spreads.items():
-        error, own = (np.sqrt(np.mean(x**2)) for x in (evaluation.norms[name], spread))
-        ratios.append(f"{OBSERVABLES[name].symbol} " + (f"{error / own:.1f}" if own else "without spread"))
-    return f"Errors of validation molecules in multiples of the spread of the networks: {', '.join(ratios)}"
+def calibration_text(calibration: Mapping[str, Calibration], count: int, several: bool) -> str:
+    """What uncertainties are made of, in one line.
+
+    Args:
+        calibration: by observable.
+        count: of the validation molecules that it was fitted to.
+        several: whether there is a spread of networks.
+    """
+    parts = []
+    for name, own in calibration.items():
+        observable, scale = OBSERVABLES[name], f" and {float(own.scale):.2g} spreads" if several else ""
+        parts.append(f"{observable.symbol} {_amount(observable, float(own.floor) * observable.factor)}{scale}")
+    return f"Uncertainties by {count} validation geometries, added in quadrature: {', '.join(parts)}"
 
 
-def expected_text(run: Path) -> str | None:
-    """Errors of the validation molecules of a run, in one line; None where it does not say.
+def coverage_text(row: Mapping[str, float | str]) -> str | None:
+    """How often uncertainties hold, in one line; None where the model has none.
+
+    Args:
+        row: of `error_rows`.
+    """
+    parts = [
+        f"{observable.symbol} {100 * float(row[f'{name}_within']):.0f} and {100 * float(row[f'{name}_within_2']):.0f} %"
+        for name, observable in OBSERVABLES.items()
+        if f"{name}_within" in row
+    ]
+    if not parts:
+        return None
+    return (
+        f"Molecules with an error below the uncertainty, and below twice that (normal: 68 and 95 %): {', '.join(parts)}"
+    )
+
+
+def expected_text(run: Path, calibration: Mapping[str, Any]) -> str | None:
+    """Errors of the validation molecules of a run, and what its uncertainties are, in one line; None where it does not
+    say.
+
+    Args:
+        run: folder.
+        calibration: of its model.
 
     Raises:
         InputError: the file of them is not what a training writes.
@@ -74,13 +108,20 @@ def expected_text(run: Path) -> str | None:
         raise InputError(f"{str(file)!r} is damaged ({error}); delete it, or train again.") from None
     errors = []
     for name, value in values.items():
-        observable = OBSERVABLES[name]
-        per_atom = "" if observable.mean_absolute else "per atom"
-        errors.append(" ".join(filter(None, (observable.symbol, f"{value:.2g}", observable.unit, per_atom))))
+        errors.append(f"{OBSERVABLES[name].symbol} {_amount(OBSERVABLES[name], value)}")
+    text = f"Mean errors of the model's validation molecules: {', '.join(errors)}. What follows ± "
+    if not calibration:
+        return f"{text}is the spread of its networks, to which their common errors are added."
     return (
-        f"Mean errors of the model's validation molecules: {', '.join(errors)}. What follows ± is the spread of its "
-        "networks, to which their common errors are added."
+        f"{text}is one standard deviation of the error to expect, by these molecules; without such labels (charges, "
+        "say) the spread of the networks."
     )
+
+
+def _amount(observable: Observable, value: float) -> str:
+    """With its unit; of what grows with the molecule per atom, as are its errors."""
+    per_atom = "" if observable.mean_absolute else "per atom"
+    return " ".join(filter(None, (f"{value:.2g}", observable.unit, per_atom)))
 
 
 def idle_text(history: Sequence[Mapping[str, Any]]) -> str | None:
@@ -157,7 +198,7 @@ def _decorate(axes: Axes, reference: np.ndarray, label: str) -> None:
 
 
 def property_text(prediction: MoleculePrediction) -> str:
-    """The properties of one molecule that were predicted without F, each with its spread, to print."""
+    """The properties of one molecule that were predicted without F, each with its uncertainty, to print."""
     molecule = prediction.molecule
     lines = [f"{prediction.name}: {molecule.formula}, {molecule.natm} atoms"]
     for name, value in prediction.values.items():
@@ -167,13 +208,15 @@ def property_text(prediction: MoleculePrediction) -> str:
         elif value.ndim == 1:
             lines.append(f"  {name} ({unit}) {_numbers(value)}, norm {float(np.linalg.norm(value)):.4f}{own}")
         else:
-            lines.append(f"  {name} ({unit}), isotropic {np.trace(value) / 3:.3f}{own}")
+            lines.append(
+                f"  {name} ({unit}), isotropic {np.trace(value) / 3:.3f}{_plus_minus(prediction, name, 3**-0.5)}"
+            )
             lines += [f"    {_numbers(row)}" for row in value]
     return "\n".join([*lines, *(f"  WARNING: {w}" for w in prediction.warnings)])
 
 
 def prediction_text(prediction: MoleculePrediction, nelec: int) -> str:
-    """ε around the gap, μ and α of one molecule, each with its spread, to print; what cannot be given has a reason.
+    """ε around the gap, μ and α of one molecule, with uncertainties, to print; what cannot be given has a reason.
 
     Args:
         prediction: of the molecule.
@@ -188,11 +231,11 @@ def prediction_text(prediction: MoleculePrediction, nelec: int) -> str:
     if not np.isfinite(energies).all():
         lines.append("  no prediction: the Fock matrix is not finite, so the model cannot describe this one")
         return "\n".join([*lines, *(f"  WARNING: {w}" for w in prediction.warnings)])
-    spread = prediction.spreads.get("mo_energies")
+    uncertainty = prediction.uncertainties.get("mo_energies")
     lines.append("  orbital energies (eV)")
     for i in range(max(0, nocc - 4), min(len(energies), nocc + 4)):
         name, offset = ("HOMO", i - nocc + 1) if i < nocc else ("LUMO", i - nocc)
-        own = "" if spread is None else f" ± {spread[i] * HARTREE_TO_EV:.3f}"
+        own = "" if uncertainty is None else f" ± {uncertainty[i] * HARTREE_TO_EV:.3f}"
         lines.append(f"    {name}{f'{offset:+d}' if offset else '':4s} {energies[i] * HARTREE_TO_EV:10.3f}{own}")
     gap = float(values["homo_lumo_gap"])
     missing = "without electrons" if not nocc else "no virtual orbital in this basis"
@@ -203,10 +246,15 @@ def prediction_text(prediction: MoleculePrediction, nelec: int) -> str:
 
 
 def _plus_minus(prediction: MoleculePrediction, name: str, factor: float = 1.0) -> str:
-    """Of the form " ± spread", of vectors and matrices the norm; empty for a single network."""
-    if name not in prediction.spreads:
+    """Of the form " ± uncertainty", of vectors and matrices the norm times `factor`; empty where there is none."""
+    if name not in prediction.uncertainties:
         return ""
-    return f" ± {factor * float(np.linalg.norm(prediction.spreads[name])):.3g}"
+    return f" ± {factor * float(np.linalg.norm(prediction.uncertainties[name])):.3g}"
+
+
+def _of_trace(prediction: MoleculePrediction, name: str) -> str:
+    """For a third of the trace: |tr Δ| ≤ √3 ‖Δ‖."""
+    return _plus_minus(prediction, name, 3**-0.5)
 
 
 def _response_lines(prediction: MoleculePrediction) -> list[str]:
@@ -226,7 +274,7 @@ def _response_lines(prediction: MoleculePrediction) -> list[str]:
     return [
         f"  dipole{about} (e·bohr) {_numbers(dipole)}, norm {norm:.4f}{own} = {norm * EBOHR_TO_DEBYE:.4f} debye",
         f"  uncoupled polarizability (bohr³), isotropic {np.trace(polarizability) / 3:.3f}"
-        f"{_plus_minus(prediction, 'polarizability')}",
+        f"{_of_trace(prediction, 'polarizability')}",
         *(f"    {_numbers(row)}" for row in polarizability),
     ]
 

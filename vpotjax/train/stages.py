@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -16,8 +17,9 @@ from vpotjax.models.property_model import PropertySettings
 from vpotjax.train.config import Training
 from vpotjax.train.evaluate import Evaluation, evaluated
 from vpotjax.train.fit import Fitted, fit
-from vpotjax.train.report import idle_text, spread_text
+from vpotjax.train.report import calibration_text, idle_text
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
+from vpotjax.train.uncertainty import fitted_calibration, with_calibration
 
 
 class Reporter(Protocol):
@@ -113,8 +115,10 @@ def concluded(
     for name, count in fitted.left_out.most_common(5):
         reporter.say(f"left out {count} times, its gradient was not finite: {name}")
     tested, held_out = (evaluated(fitted.model, buckets[part], names) for part in ("test", "validation"))
-    if held_out.spreads:
-        reporter.say(spread_text(held_out))
+    calibration = fitted_calibration(held_out)
+    model = dataclasses.replace(fitted.model, calibration=calibration)
+    reporter.say(calibration_text(calibration, len(held_out.names), fitted.model.members > 1))
     if idle := idle_text(fitted.history):
         reporter.say(idle)
-    return Trained(fitted.model, fitted.history, {**evaluations, "trained": tested}, held_out)
+    tested, held_out = (with_calibration(own, calibration) for own in (tested, held_out))
+    return Trained(model, fitted.history, {**evaluations, "trained": tested}, held_out)

@@ -1,0 +1,127 @@
+"""Uncertainties: fitted to errors that are drawn with a known width, shared by elements, and counted."""
+
+import numpy as np
+import pytest
+
+from vpotjax.metrics import MoleculeErrors, error_summary
+from vpotjax.models import Calibration
+from vpotjax.train.evaluate import Evaluation
+from vpotjax.train.report import calibration_text, coverage_text, error_rows
+from vpotjax.train.uncertainty import coverage, errors_and_uncertainties, fitted_calibration, fitted_scale_and_floor
+from vpotjax.train.uncertainty import with_calibration as calibrated
+from vpotjax.units import HARTREE_TO_EV
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(("scale", "floor"), [(2.5, 1.5), (4.0, 0.0), (1.0, 1.0)])
+def test_scale_and_floor_are_those_that_errors_were_drawn_with(scale, floor):
+    spreads = RNG.lognormal(0.0, 0.7, 20000)
+    errors = np.abs(RNG.normal(size=20000)) * np.hypot(scale * spreads, floor)
+    for unit in (1.0, 1e-6):
+        found = fitted_scale_and_floor(unit * errors, unit * spreads)
+        np.testing.assert_allclose(found, (scale, unit * floor), rtol=0.05, atol=0.2 * unit)
+    alone = fitted_scale_and_floor(errors, 0 * spreads)
+    np.testing.assert_allclose(alone[1], np.sqrt(np.mean(errors**2)), rtol=1e-3)  # of one network: the rms error
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_few_molecules_and_errors_of_zero_give_finite_numbers(count):
+    for errors, spreads in ((np.ones(count), np.full(count, 0.1)), (np.zeros(count), np.ones(count))):
+        scale, floor = fitted_scale_and_floor(errors, spreads)
+        assert 1 <= scale < 100
+        assert 0 <= floor <= 1.001
+
+
+def test_disagreement_is_never_taken_away():
+    """Networks that agree where the error is large: the fit alone would want a scale below 1."""
+    scale, floor = fitted_scale_and_floor(np.array([1.0, 1.0, 0.1, 0.1]), np.array([0.1, 0.1, 2.0, 2.0]))
+    assert scale == 1
+    assert floor < 1
+
+
+def evaluation(errors, uncertainties, natm, compared):
+    """Of molecules with errors of the elements, by observable."""
+    norms = {name: np.linalg.norm(e, axis=1) / natm for name, e in errors.items()}
+    own = {n: MoleculeErrors(np.abs(e).sum(axis=1), compared[n], norms[n]) for n, e in errors.items()}
+    spreads = {name: np.linalg.norm(u, axis=1) / natm for name, u in uncertainties.items()}
+    return Evaluation(tuple("abc"), {}, norms, spreads, {}, own, natm, np.zeros(3))
+
+
+NATM = np.array([2, 5, 10])
+COMPARED = {"dipole": np.full(3, 3), "mo_energies": np.array([4, 4, 4]), "homo_lumo_gap": np.array([1, 1, 0])}
+
+
+def example():
+    errors = {"dipole": RNG.normal(size=(3, 3)), "mo_energies": RNG.normal(size=(3, 4))}
+    errors["homo_lumo_gap"] = np.array([[1.0], [3.0], [0.0]])  # the last has none
+    spreads = {"dipole": np.abs(RNG.normal(size=(3, 3))), "mo_energies": np.abs(RNG.normal(size=(3, 4)))}
+    spreads["homo_lumo_gap"] = np.ones((3, 1))
+    return errors, spreads, evaluation(errors, spreads, NATM, COMPARED)
+
+
+def test_the_evaluation_of_a_calibrated_model_needs_no_other_program():
+    """Norms over elements, against those of the elements' own uncertainties."""
+    _, spreads, raw = example()
+    calibration = {name: Calibration(np.asarray(1.5), np.asarray(0.2)) for name in ("dipole", "mo_energies")}
+    found = calibrated(raw, calibration)
+    factor = {"dipole": 1.0, "mo_energies": HARTREE_TO_EV}
+    for name, own in calibration.items():
+        for i, natm in enumerate(NATM):
+            each = own.uncertainty(name, spreads[name][i] / factor[name], natm) * factor[name]
+            np.testing.assert_allclose(np.linalg.norm(each) / natm, found.uncertainties[name][i], rtol=1e-6)
+    np.testing.assert_array_equal(found.uncertainties["homo_lumo_gap"], raw.uncertainties["homo_lumo_gap"])
+    alone = calibrated(raw._replace(uncertainties={}), calibration).uncertainties
+    np.testing.assert_allclose(alone["dipole"], 0.2)  # per atom
+    np.testing.assert_allclose(alone["mo_energies"] * NATM / 2, 0.2 * HARTREE_TO_EV)  # of each of four levels
+
+
+def test_what_grows_with_the_molecule_is_calibrated_per_atom():
+    own = Calibration(np.asarray(2.0), np.asarray(0.3))
+    alpha = own.uncertainty("polarizability", np.zeros((3, 3)), 7)
+    np.testing.assert_allclose(np.linalg.norm(alpha), 7 * 0.3, rtol=1e-6)
+    for name, shape in (
+        ("mo_energies", 5),
+        ("homo_lumo_gap", ()),
+        ("lowdin_charges", 4),
+        ("mayer_bond_orders", (4, 4)),
+    ):
+        np.testing.assert_allclose(own.uncertainty(name, np.full(shape, 0.2), 7), np.hypot(0.4, 0.3), rtol=1e-6)
+    np.testing.assert_allclose(own.uncertainty("energy", np.zeros(()), 7), 7 * 0.3, rtol=1e-6)
+
+
+def test_molecules_within_their_uncertainty_are_counted():
+    _, _, raw = example()
+    assert coverage(raw, "homo_lumo_gap") == (0.5, 0.5)  # 1 ≤ 1, 3 > 2; the third has nothing to compare
+    errors, uncertainties = errors_and_uncertainties(raw, "homo_lumo_gap")
+    np.testing.assert_allclose(errors, [1, 3])
+    np.testing.assert_allclose(uncertainties, [1, 1])
+    row = {"homo_lumo_gap_within": 0.5, "homo_lumo_gap_within_2": 0.9, "dipole": 1.0}
+    assert (coverage_text(row) or "").endswith(": gap 50 and 90 %")
+    assert coverage_text({"dipole": 1.0}) is None
+
+
+def test_a_fit_to_molecules_holds_for_them_and_is_told():
+    _, _, raw = example()
+    calibration = fitted_calibration(raw)
+    within = calibrated(raw, calibration)
+    for name in raw.norms:
+        errors, uncertainties = errors_and_uncertainties(within, name)
+        assert 0.3 < np.sqrt(np.mean((errors / uncertainties) ** 2)) < 1.1  # 1, but for the bound of the scale
+    text = calibration_text(calibration, 3, several=True)
+    assert text.startswith("Uncertainties by 3 validation geometries")
+    assert "per atom and " in text
+    assert " spreads" not in calibration_text(calibration, 3, several=False)
+    assert not {"dipole_within", "dipole_uncertainty"} & _row(raw._replace(uncertainties={})).keys()
+    assert {"dipole_within", "dipole_within_2", "dipole_uncertainty"} <= _row(within).keys()
+
+
+def _row(own):
+    summary = {name: error_summary([errors]) for name, errors in own.errors.items()}
+    (row,) = error_rows({"it": own._replace(summary=summary)})
+    return row
+
+
+def test_an_unknown_observable_is_named():
+    with pytest.raises(ValueError, match="observable is 'spin'"):
+        Calibration(np.ones(()), np.ones(())).uncertainty("spin", np.ones(3), 3)

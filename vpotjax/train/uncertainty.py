@@ -1,0 +1,89 @@
+"""Uncertainties of an ensemble from its errors on molecules that it was not trained on, and how often they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.optimize import minimize
+
+from vpotjax.electronic.observables import OBSERVABLES
+from vpotjax.models.calibration import Calibration
+from vpotjax.train.evaluate import Evaluation
+
+
+def fitted_calibration(evaluation: Evaluation) -> dict[str, Calibration]:
+    """Of all that is compared.
+
+    Args:
+        evaluation: of an ensemble without a calibration, on molecules that it was not trained on.
+    """
+    calibration = {}
+    for name in evaluation.norms:
+        scale, floor = fitted_scale_and_floor(*errors_and_uncertainties(evaluation, name))
+        calibration[name] = Calibration(np.asarray(scale), np.asarray(floor / OBSERVABLES[name].factor))
+    return calibration
+
+
+def with_calibration(evaluation: Evaluation, calibration: Mapping[str, Calibration]) -> Evaluation:
+    """What the evaluation of the calibrated ensemble would be, without another program."""
+    uncertainties = dict(evaluation.uncertainties)
+    for name, own in calibration.items():
+        floor = own.floor * OBSERVABLES[name].factor
+        if not OBSERVABLES[name].extensive:
+            floor = floor * np.sqrt(np.asarray(evaluation.errors[name].compared)) / evaluation.natm
+        spreads = evaluation.uncertainties.get(name, np.zeros(len(evaluation.natm)))
+        uncertainties[name] = np.hypot(own.scale * spreads, floor)
+    return evaluation._replace(uncertainties=uncertainties)
+
+
+def errors_and_uncertainties(evaluation: Evaluation, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of each molecule with something to compare, in the unit of the table: ‖Δ‖/natm, or the root mean square over the
+    elements where the observable does not grow with the molecule.
+    """
+    errors = evaluation.norms[name]
+    uncertainties = evaluation.uncertainties.get(name, np.zeros_like(errors))
+    compared = np.asarray(evaluation.errors[name].compared)
+    factor = np.ones(len(errors))
+    if not OBSERVABLES[name].extensive:
+        factor = evaluation.natm / np.sqrt(np.maximum(compared, 1))
+    known = (compared > 0) & np.isfinite(errors) & np.isfinite(uncertainties)
+    return (factor * errors)[known], (factor * uncertainties)[known]
+
+
+def fitted_scale_and_floor(errors: np.ndarray, spreads: np.ndarray) -> tuple[float, float]:
+    """Those of u² = (scale · s)² + floor² under which errors as normal deviates of width u are most likely.
+
+    The scale is at least 1: networks that disagree are never less uncertain than they say, however few molecules
+    there are to fit to.
+
+    Args:
+        errors: of molecules, (n,).
+        spreads: s, (n,).
+    """
+    size = float(np.mean(errors**2)) if len(errors) else 0.0
+    if not size:
+        return 1.0, 0.0
+    squares, variances = errors**2 / size, spreads**2 / size
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        total = parameters[0] * variances + parameters[1]
+        slope = (1 - squares / total) / total
+        return float(np.mean(squares / total + np.log(total))), np.array([np.mean(slope * variances), np.mean(slope)])
+
+    most = max(1.0, 1 / max(float(np.mean(variances)), 1e-12))
+    fits = [
+        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(1.0, None), (1e-8, None)])
+        for start in ([1.0, 1.0], [most, 0.1])
+    ]
+    scale, floor = min(fits, key=lambda fit: fit.fun).x
+    return float(np.sqrt(scale)), float(np.sqrt(floor * size))
+
+
+def coverage(evaluation: Evaluation, name: str) -> tuple[float, float]:
+    """Shares of the molecules whose error is below the uncertainty, and below twice that; see
+    `errors_and_uncertainties`.
+    """
+    errors, uncertainties = errors_and_uncertainties(evaluation, name)
+    below = [float(np.mean(errors <= times * uncertainties)) for times in (1, 2)] if len(errors) else [np.nan] * 2
+    return below[0], below[1]
