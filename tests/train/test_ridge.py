@@ -1,8 +1,9 @@
 """The ridge fit recovers linear maps and shrinks what it knows little about."""
 
 import numpy as np
+import pytest
 
-from vpotjax.train.ridge import REGULARISERS, Moments, fold_numbers, joint_ridge, ridge
+from vpotjax.train.ridge import REGULARISERS, Moments, fold_numbers, joint_ridge, ridge, solutions
 
 
 def moments(x, y):
@@ -48,6 +49,19 @@ def test_moments_give_the_fit_of_the_rows():
         np.testing.assert_allclose(own, expected, rtol=1e-8)
     np.testing.assert_allclose(error, errors[best], rtol=1e-10)
     assert count == 30 * 1 + 60 * 3
+
+
+@pytest.mark.parametrize("shape", [(40, 90), (60, 50)])
+def test_large_fits_are_those_of_small_ones(monkeypatch, shape):
+    """By other decompositions, with singular values down to 1e-10 of the largest."""
+    rng = np.random.default_rng(3)
+    x = (rng.standard_normal((shape[0], 40)) * 10.0 ** np.linspace(0, -10, 40)) @ rng.standard_normal((40, shape[1]))
+    y, constants = x @ rng.standard_normal((shape[1], 2)) + 1e-3, np.ones((shape[0], 1))
+    small = solutions(x, y, constants)
+    monkeypatch.setattr("vpotjax.train.ridge.LARGE", 10)
+    for (w, c), (other, offset) in zip(small, solutions(x, y, constants), strict=True):
+        np.testing.assert_allclose(x @ other + offset, x @ w + c, rtol=0, atol=1e-6 * np.abs(y).max())
+        assert np.linalg.norm(other) < 1.01 * np.linalg.norm(w)
 
 
 def test_noise_raises_the_regulariser_and_more_channels_than_rows_are_no_problem():
