@@ -132,13 +132,16 @@ def test_predict_writes_files(folder, tmp_path, capsys):
 
 
 def test_molecules_that_the_model_does_not_know_are_left_out_where_that_is_wanted(folder, tmp_path, capsys):
-    (tmp_path / "mixed.xyz").write_text(BAD_XYZ["foreign"][0] + WATER + BAD_XYZ["open"][0])
+    lone = "1\na lone atom\nN 0 0 0\n"
+    (tmp_path / "mixed.xyz").write_text(BAD_XYZ["foreign"][0] + WATER + lone + BAD_XYZ["open"][0])
     command = ["predict", str(tmp_path / "mixed.xyz"), "--run", str(folder / "run")]
     out = tmp_path / "out.h5"
     assert main([*command, "--out", str(out), "--skip"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "1 molecules written" in text
     assert text.count("left out: molecule") == 2
+    assert "frame 3: charge=0 and spin=0 do not fit 7 electrons" in text
+    assert "3 left out, named above" in text
     assert "the model knows [1, 6, 8]" in text
     assert [p.molecule.formula for p in read_predictions(out)] == ["H2O"]
     assert main([*command, "--skip"]) == 0

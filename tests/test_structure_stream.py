@@ -73,6 +73,24 @@ def test_frames_before_an_error_are_given(tmp_path):
             next(stream)
 
 
+def test_what_is_no_molecule_is_left_out_where_that_is_wanted(tmp_path):
+    """A lone nitrogen atom has an odd number of electrons; a file that is broken ends, and the others follow."""
+    (tmp_path / "a.xyz").write_text(water() + "1\nname=nitrogen\nN 0 0 0\n" + water())
+    (tmp_path / "b.xyz").write_text(water() + water()[:-60])
+    (tmp_path / "c.xyz").write_text(water())
+    told = []
+    found = [name for name, _ in iterate_molecules(tmp_path, left_out=told.append)]
+    assert found == ["a.xyz#0", "a.xyz#2", "b.xyz#0", "c.xyz#0"]
+    assert ["a.xyz', frame 2: " in text or "b.xyz', frame 2, line 6: says 3 atoms" in text for text in told] == [
+        True
+    ] * 2
+    with pytest.raises(InputError, match=r"a\.xyz', frame 2: .*electrons"):
+        names(tmp_path)
+    for stop in (None, told.append):  # alone, a broken file is an error
+        with pytest.raises(InputError, match="says 3 atoms"):
+            list(iterate_molecules(tmp_path / "b.xyz", left_out=stop))
+
+
 def test_errors_of_other_formats_after_good_frames(tmp_path):
     path = tmp_path / "a.sdf"
     path.write_text(mol() + "$$$$\n" + mol() + "> <name>\nx\n\n$$$$\n" + mol(9))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +163,9 @@ def molecules_from_file(path: str | Path, charge: int = 0, spin: int = 0) -> lis
     return _molecules(path, charge, spin)
 
 
-def iterate_molecules(path: str | Path, charge: int = 0, spin: int = 0) -> Iterator[tuple[str, Molecule]]:
+def iterate_molecules(
+    path: str | Path, charge: int = 0, spin: int = 0, left_out: Callable[[str], None] | None = None
+) -> Iterator[tuple[str, Molecule]]:
     """Names and molecules of a file, or of all files of a folder, one by one.
 
     Memory does not grow with their number, except for json and for the names of the files. Of a folder, files with an
@@ -173,17 +175,35 @@ def iterate_molecules(path: str | Path, charge: int = 0, spin: int = 0) -> Itera
     Args:
         path: of a file (see `molecules_from_file`) or a folder.
         charge, spin: of structures that state none; what a structure states wins.
+        left_out: is told which structure is no molecule (a charge that its spin contradicts, say) or, in a folder,
+            which file is broken from where on, and the others follow; default: the first of them is an error.
 
     Raises:
         InputError: `path` is absent, or a folder without a readable file. While iterating: as `molecules_from_file`,
             after the molecules before the error.
     """
     charge, spin = _integer("charge", charge), _integer("spin", spin)
-    return (
-        (structure.name or f"{file.name}#{i}", _molecule(structure, charge, spin))
-        for file in structure_files(path)
-        for i, structure in enumerate(iterate_structures(file))
-    )
+    return _named(structure_files(path), charge, spin, left_out)
+
+
+def _named(
+    files: list[Path], charge: int, spin: int, left_out: Callable[[str], None] | None
+) -> Iterator[tuple[str, Molecule]]:
+    for file in files:
+        try:
+            for i, structure in enumerate(iterate_structures(file)):
+                try:
+                    molecule = _molecule(structure, charge, spin)
+                except InputError as error:
+                    if left_out is None:
+                        raise
+                    left_out(str(error))
+                else:
+                    yield structure.name or f"{file.name}#{i}", molecule
+        except InputError as error:  # the file is broken
+            if left_out is None or len(files) == 1:
+                raise
+            left_out(str(error))
 
 
 def molecule_count(path: str | Path) -> int | None:

@@ -33,6 +33,14 @@ def test_few_molecules_and_errors_of_zero_give_finite_numbers(count):
         assert 0 <= floor <= 1.001
 
 
+def test_a_spread_of_rounding_says_nothing():
+    """Of networks that stayed where they started, and differ where the error is large."""
+    errors = RNG.lognormal(0.0, 0.7, 50)
+    scale, floor = fitted_scale_and_floor(errors, 1e-6 * errors)
+    assert scale <= 10
+    np.testing.assert_allclose(floor, np.sqrt(np.mean(errors**2)), rtol=1e-3)
+
+
 def test_disagreement_is_never_taken_away():
     """Networks that agree where the error is large: the fit alone would want a scale below 1."""
     scale, floor = fitted_scale_and_floor(np.array([1.0, 1.0, 0.1, 0.1]), np.array([0.1, 0.1, 2.0, 2.0]))

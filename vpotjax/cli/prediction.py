@@ -32,8 +32,8 @@ class Predict:
     out: Path | None = None
     """extxyz, h5 or csv file to write; default: the first 20 are printed."""
     skip: bool = False
-    """Leave out, and name, molecules that the model does not know: other elements, open shells; default: they are an
-    error."""
+    """Leave out, and name, molecules that the model does not know (other elements, open shells), structures that are no
+    molecule, and of a folder what is broken; default: they are an error."""
 
 
 def _predict(command: Predict) -> None:
@@ -53,14 +53,21 @@ def _predict(command: Predict) -> None:
         about = f"Model: {PRETRAINED['levels']}; card: {run / 'MODEL_CARD.md'}"
         console.print(about, highlight=False, markup=False, soft_wrap=True)
 
+    count = 0
+
     def tell(text: str) -> None:
+        nonlocal count
+        count += 1
         console.print(f"left out: {text}", highlight=False, markup=False, soft_wrap=True)
 
-    predicted = predictions(model, iterate_molecules(command.file), left_out=tell if command.skip else None)
+    left_out = tell if command.skip else None
+    predicted = predictions(model, iterate_molecules(command.file, left_out=left_out), left_out=left_out)
     if command.out is not None:
         _write_predictions(command, predicted, console)
     else:
         _print_predictions(command, predicted, model, console)
+    if count:
+        console.print(f"{count} left out, named above", highlight=False)
     if expected:
         console.print(expected, highlight=False, markup=False, soft_wrap=True)
 

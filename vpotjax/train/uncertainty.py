@@ -11,6 +11,8 @@ from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.models.calibration import Calibration
 from vpotjax.train.evaluate import Evaluation
 
+MOST = 10.0  # of a scale
+
 
 def fitted_calibration(evaluation: Evaluation) -> dict[str, Calibration]:
     """Of all that is compared.
@@ -55,7 +57,8 @@ def fitted_scale_and_floor(errors: np.ndarray, spreads: np.ndarray) -> tuple[flo
     """Those of u² = (scale · s)² + floor² under which errors as normal deviates of width u are most likely.
 
     The scale is at least 1: networks that disagree are never less uncertain than they say, however few molecules
-    there are to fit to.
+    there are to fit to. It is at most MOST: a spread of rounding, as of networks that stayed where they started, says
+    nothing.
 
     Args:
         errors: of molecules, (n,).
@@ -71,10 +74,10 @@ def fitted_scale_and_floor(errors: np.ndarray, spreads: np.ndarray) -> tuple[flo
         slope = (1 - squares / total) / total
         return float(np.mean(squares / total + np.log(total))), np.array([np.mean(slope * variances), np.mean(slope)])
 
-    most = max(1.0, 1 / max(float(np.mean(variances)), 1e-12))
+    wide = min(MOST**2, max(1.0, 1 / max(float(np.mean(variances)), 1e-12)))
     fits = [
-        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(1.0, None), (1e-8, None)])
-        for start in ([1.0, 1.0], [most, 0.1])
+        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(1.0, MOST**2), (1e-8, None)])
+        for start in ([1.0, 1.0], [wide, 0.1])
     ]
     scale, floor = min(fits, key=lambda fit: fit.fun).x
     return float(np.sqrt(scale)), float(np.sqrt(floor * size))
