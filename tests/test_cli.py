@@ -95,14 +95,16 @@ def test_ions_are_predicted_about_their_centre(folder, tmp_path, capsys):
         atoms = "".join(f"{s} {x + shift} {y} {z}\n" for s, x, y, z in [("O", 0, 0, 0), ("H", 0, 0, 0.97)])
         (tmp_path / "ion.xyz").write_text(f"2\ncharge=-1\n{atoms}")
         assert main(["predict", str(tmp_path / "ion.xyz"), "--run", str(folder / "run")]) == 0
-        lines.append(next(line for line in capsys.readouterr().out.splitlines() if "centre of nuclear charge" in line))
+        text = capsys.readouterr().out
+        lines.append(next(line for line in text.splitlines() if "centre of nuclear charge" in line))
     norms = [float(line.split("norm ")[1].split()[0]) for line in lines]
     assert norms[0] == pytest.approx(norms[1], abs=2e-4)  # four digits are printed
+    assert "WARNING: charge -1, training molecules had 0: " in text
     (tmp_path / "stripped.xyz").write_text("2\ncharge=2\nH 0 0 0\nH 0 0 1\n")
     assert main(["predict", str(tmp_path / "stripped.xyz"), "--run", str(folder / "run")]) == 0
     text = capsys.readouterr().out
     assert "no gap: without electrons" in text
-    assert " eV\n" not in text
+    assert "  gap " not in text
 
 
 def test_predict_writes_files(folder, tmp_path, capsys):

@@ -40,10 +40,10 @@ class VpotjaxCalculator(Calculator):
         atoms.calc = VpotjaxCalculator(load_model("runs/demo"))
         atoms.get_dipole_moment(); atoms.calc.results["polarizability"]
 
-    `results` has the quantities of UNITS without the energy, or the one that a model of a property has; of an ensemble,
-    "dipole_uncertainty" and so on, see `Prediction`; and "excess", how far a pair of atoms is
-    outside the range of the training molecules: above 1 it is, and the numbers are not to be trusted. There are no
-    forces. Charge and spin are what the atoms state, see `Molecule.from_ase`.
+    `results` has the quantities of UNITS without the energy, or the one that a model of a property has;
+    "dipole_uncertainty" and so on, see `vpotjax.models.Prediction`; and "excess", how far a pair of atoms is outside
+    the range of the training molecules: above 1 it is, and the numbers are not to be trusted; infinite where none of
+    them had the charge. There are no forces. Charge and spin are what the atoms state, see `Molecule.from_ase`.
 
     Args:
         model: from `vpotjax.io.load_model`, of F or of a property.
@@ -90,7 +90,8 @@ class VpotjaxCalculator(Calculator):
             self.results[name] = _plain(prediction.values[own], factor)
             if own in prediction.uncertainties:
                 self.results[name + UNCERTAINTY] = _plain(prediction.uncertainties[own], factor)
-        self.results[EXCESS] = float(np.max(prediction.excess))
+        foreign = self.model.foreign_charge(molecule.charge) is not None
+        self.results[EXCESS] = np.inf if foreign else float(np.max(prediction.excess))
 
 
 def _plain(value: Any, factor: float) -> Any:

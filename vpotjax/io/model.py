@@ -35,6 +35,7 @@ __all__ = ["load_model", "save_model", "settings_from_json", "settings_json"]
 
 SCREENING_BASIS = "sap_grasp_small"  # the fits of `screened_potential`
 CALIBRATION = "calibration"  # of a checkpoint: scale and floor by observable
+CHARGES = "charges"  # of its record: those of the training molecules
 SHOWN = 4  # differences in a message
 
 
@@ -56,6 +57,7 @@ def save_model(
     settings, arrays = own.settings, _arrays(own)
     _require_shapes("the model", arrays, _shapes(settings, own.members, arrays, initial_shapes(settings)))
     record = {"kind": KINDS[type(settings)], "version": VERSION, "members": own.members, **_fit_record(settings)}
+    record[CHARGES] = None if own.charges is None else list(own.charges)
     if data is not None:
         record["data"] = json_ready(data)
     write_checkpoint(Path(folder) / CHECKPOINT, arrays, record)
@@ -72,19 +74,21 @@ def load_model(path: str | Path, network: Network | None = None) -> Ensemble[Any
         InputError: the folder is no run folder, is from another version, its checkpoint is incomplete or damaged, or
             its settings, network or basis sets are not those that the weights fit.
     """
-    settings, arrays, members = _load(Path(path), network)
+    settings, arrays, record = _load(Path(path), network)
+    members, charges = record["members"], record.get(CHARGES)
+    charges = None if charges is None else tuple(charges)
     whitening = _whitening(arrays["whitening"]) if "whitening" in arrays else None
     linear, scale, params = LinearMap(_by_irrep(arrays["linear"])), arrays["scale"], arrays.get("params")
     calibration = {name: Calibration(*map(np.asarray, own)) for name, own in arrays.get(CALIBRATION, {}).items()}
     if isinstance(settings, PropertySettings):
         model = PropertyModel(settings, whitening, linear, arrays["per_atom"], scale, params)
-        return Ensemble(members, model, calibration)
+        return Ensemble(members, model, calibration, charges)
     assert whitening is not None  # by its shapes
-    return Ensemble(members, MatrixModel(settings, whitening, linear, scale, params), calibration)
+    return Ensemble(members, MatrixModel(settings, whitening, linear, scale, params), calibration, charges)
 
 
-def _load(folder: Path, network: Network | None) -> tuple[Settings, dict[str, Any], Any]:
-    """Settings, arrays and the number of members."""
+def _load(folder: Path, network: Network | None) -> tuple[Settings, dict[str, Any], dict[str, Any]]:
+    """Settings, arrays and the record."""
     content = read_config(folder)
     kind = str(content.get("kind"))
     if kind not in KINDS.values():
@@ -100,16 +104,15 @@ def _load(folder: Path, network: Network | None) -> tuple[Settings, dict[str, An
         raise InputError(f"run folder {str(folder)!r} has no {CHECKPOINT}; the run did not finish, start it again.")
     arrays, record = read_checkpoint(folder / CHECKPOINT)
     _require_same_fit(folder, content, record, _fit_record(settings))
-    members = record["members"] if record else None
-    if members is None:
+    if not record or record["members"] is None:
         raise InputError(f"checkpoint in {str(folder)!r} does not say how many networks it has; train again.")
     initial = initial_shapes(settings)
-    wanted = _shapes(settings, members, arrays, initial)
+    wanted = _shapes(settings, record["members"], arrays, initial)
     _require_shapes(f"checkpoint in {str(folder)!r}", arrays, wanted)
     require_finite(arrays, f"checkpoint in {str(folder)!r}")
     if "params" in wanted:
         arrays["params"] = jax.tree_util.tree_map_with_path(lambda path, _: _at(arrays["params"], path), initial)
-    return settings, arrays, members
+    return settings, arrays, record
 
 
 def _fit_record(settings: Settings) -> dict[str, Any]:

@@ -44,11 +44,14 @@ class Ensemble(Generic[Model]):
         members: how many.
         model: of a matrix, or of a property, whose `params` have a leading axis of members.
         calibration: by observable, from molecules that the networks were not trained on; of some or none.
+        charges: of the training molecules, ascending; None where that is not known. What a model sees of a molecule
+            does not depend on its charge.
     """
 
     members: int = static_field()
     model: Model
     calibration: Mapping[str, Calibration] = dataclasses.field(default_factory=dict)
+    charges: tuple[int, ...] | None = static_field(default=None)
 
     @staticmethod
     def of(models: Sequence[Model]) -> Ensemble[Model]:
@@ -61,6 +64,15 @@ class Ensemble(Generic[Model]):
             raise InputError("models is empty; give at least one.")
         params = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *(m.params for m in models))
         return Ensemble(len(models), dataclasses.replace(models[0], params=params))
+
+    def foreign_charge(self, charge: int) -> str | None:
+        """Why a molecule of that charge is not to be predicted, in words; None where training molecules had it."""
+        if charge in (self.charges or (0,)):
+            return None
+        known = "unknown ones" if self.charges is None else ", ".join(map(str, self.charges))
+        return (
+            f"charge {charge}, training molecules had {known}: the model sees nuclei alone, levels are off by many eV"
+        )
 
     @property
     def settings(self) -> Any:

@@ -102,14 +102,16 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
             else:
                 trained = trained_property(parts, training, settings, *how)
         rows = error_rows(trained.evaluations)
+        charges = {int(s.molecule.charge) for s in parts["train"]} | {*(before.charges or () if before else ())}
+        model = dataclasses.replace(trained.model, charges=tuple(sorted(charges)))
         if run is None:
-            return Outcome(trained.model, rows, [])
+            return Outcome(model, rows, [])
         write_metrics(run, "test_errors.csv", rows)
         write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
         plots, text = parity_plots(run, trained.evaluations), toml_text(training, comments=False)
         write_report(run, trained.history, rows, trained.evaluations["trained"], parts["test"], plots, text)
-        save_model(run, trained.model, content["data"])  # last: with it the training is finished
-    return Outcome(trained.model, rows, sorted(run.iterdir()))
+        save_model(run, model, content["data"])  # last: with it the training is finished
+    return Outcome(model, rows, sorted(run.iterdir()))
 
 
 @contextlib.contextmanager

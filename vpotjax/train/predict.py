@@ -81,7 +81,7 @@ def predictions(
         return _predicted(ensemble, program(jax.tree.map(jnp.asarray, batch)), tuple(names))
 
     while chunk := list(itertools.islice(stream, CHUNK)):
-        yield from _chunk(ensemble.settings, chunk, predicted, pool)
+        yield from _chunk(ensemble, chunk, predicted, pool)
 
 
 def _fitting(
@@ -100,14 +100,18 @@ def _fitting(
 
 
 def _chunk(
-    settings: Any, chunk: Sequence[tuple[str, Molecule]], predicted: Callable[[Batch], Prediction], pool: ShapePool
+    ensemble: Ensemble[Any],
+    chunk: Sequence[tuple[str, Molecule]],
+    predicted: Callable[[Batch], Prediction],
+    pool: ShapePool,
 ) -> Iterator[MoleculePrediction]:
     """On CPUs one molecule after the other, and of as many shapes at a time as there are processors."""
     cpu = jax.default_backend() == "cpu"
+    settings = ensemble.settings
     groups = pool.groups([m for _, m in chunk], settings.bases, settings.representation.cutoff)
 
     def of_group(group: tuple[list[int], BatchShape]) -> Iterator[tuple[int, MoleculePrediction]]:
-        return _group(settings, chunk, *group, predicted, 1 if cpu else BATCH)
+        return _group(ensemble, chunk, *group, predicted, 1 if cpu else BATCH)
 
     with ThreadPoolExecutor(min(len(groups), os.cpu_count() or 1) if cpu else 1) as workers:
         done = dict(itertools.chain.from_iterable(workers.map(lambda group: list(of_group(group)), groups)))
@@ -116,7 +120,7 @@ def _chunk(
 
 
 def _group(
-    settings: Any,
+    ensemble: Ensemble[Any],
     chunk: Sequence[tuple[str, Molecule]],
     places: Sequence[int],
     shape: BatchShape,
@@ -127,10 +131,10 @@ def _group(
     for start in range(0, len(places), size):
         rows = list(places[start : start + size])
         filled = rows + [rows[-1]] * (size - len(rows))
-        batch = settings.batch([chunk[i][1] for i in filled], shape)
+        batch = ensemble.settings.batch([chunk[i][1] for i in filled], shape)
         result = jax.tree.map(np.asarray, predicted(batch))
         for place, i in enumerate(rows):
-            yield i, _unpadded(*chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
+            yield i, _unpadded(ensemble, *chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
 
 
 _geometry_program = functools.lru_cache(SETTINGS_KEPT)(geometry_program)
@@ -141,7 +145,9 @@ def _predicted(ensemble: Ensemble[Any], geometry: Any, names: tuple[str, ...]) -
     return over_molecules(lambda one: ensemble.prediction(ensemble.model.prepared(one), names), geometry)
 
 
-def _unpadded(name: str, molecule: Molecule, batch: Batch, prediction: Prediction) -> MoleculePrediction:
+def _unpadded(
+    ensemble: Ensemble[Any], name: str, molecule: Molecule, batch: Batch, prediction: Prediction
+) -> MoleculePrediction:
     sizes = {"atom": molecule.natm, "xyz": 3}
     if "orbital" in batch.bases:
         sizes["orbital"] = int(np.sum(batch.bases["orbital"].ao_mask))
@@ -150,9 +156,9 @@ def _unpadded(name: str, molecule: Molecule, batch: Batch, prediction: Predictio
         return {key: x[tuple(slice(sizes[a]) for a in OBSERVABLES[key].axes)] for key, x in values.items()}
 
     values = cut(prediction.values)
-    return MoleculePrediction(
-        name, molecule, values, cut(prediction.uncertainties), warnings_of(molecule, batch, prediction.excess, values)
-    )
+    doubts = [*filter(None, [ensemble.foreign_charge(molecule.charge)])]
+    doubts += warnings_of(molecule, batch, prediction.excess, values)
+    return MoleculePrediction(name, molecule, values, cut(prediction.uncertainties), doubts)
 
 
 def warnings_of(molecule: Molecule, batch: Batch, excess: Any, values: dict[str, np.ndarray]) -> list[str]:
