@@ -8,6 +8,7 @@ from vpotjax.train.pipeline import evaluate, train_run
 from vpotjax.train.predict import predictions
 from vpotjax.train.property_fit import fit_property
 from vpotjax.train.samples import Labels, prepared_buckets
+from vpotjax.train.uncertainty import fitted_calibration
 
 __all__ = [
     "Descent",
@@ -19,6 +20,7 @@ __all__ = [
     "evaluated",
     "fit",
     "fit_property",
+    "fitted_calibration",
     "linear_fit",
     "predictions",
     "prepared_buckets",

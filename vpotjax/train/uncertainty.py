@@ -15,7 +15,7 @@ MOST = 10.0  # of a scale
 
 
 def fitted_calibration(evaluation: Evaluation) -> dict[str, Calibration]:
-    """Of all that is compared.
+    """Of all that is compared, for `dataclasses.replace(ensemble, calibration=...)`.
 
     Args:
         evaluation: of an ensemble without a calibration, on molecules that it was not trained on.
