@@ -207,8 +207,8 @@ def _coverages(rows: Mapping[str, Any]) -> Iterator[str]:
     """Shares of molecules whose error is below the uncertainty, and below twice that."""
     from vpotjax.train.uncertainty import coverage
 
-    yield "Share of the geometries with an error below the uncertainty (±), and below twice that, in %; of normal"
-    yield "deviates 68 / 95:\n"
+    yield "Share of the geometries with an error below the uncertainty (±), and below twice that, in %. Of independent"
+    yield "normal errors 68 / 95 for one number (gap), 61 / 99 for a vector, 54 / 100 for many levels:\n"
     yield "| molecules | ε | gap | μ | α |\n|---|---|---|---|---|"
     for title, evaluation in rows.items():
         shares = [[f"{100 * share:.0f}" for share in coverage(evaluation, key)] for key in OBSERVABLES]
@@ -245,7 +245,7 @@ H, C, N and O, as B3LYP/def2-TZVP has them, from an effective Fock matrix in 6-3
   Training and validation molecules with the bonds of a test molecule were left out. Validation molecules chose the
   weights of the networks among evaluations. A first training, with the loss as the package weights it, was off by
   1.1 bohr³ in α of validation molecules, and of test molecules too; then those of the loss were scaled.
-- Made by `python -m benchmarks.pretrained labels`, `train levels`, `ship levels`.
+- Made by `python -m benchmarks.pretrained labels`, `train levels`, `calibrate levels`, `ship levels`.
 - Where it fails: ions, which were not in the training, are off by many eV, with a warning; gaps of long π systems come
   out too low, those of long alkanes too high, and uncertainties do not say so; geometries far from equilibrium. Other
   elements are refused. A prediction warns of pairs of atoms outside the range of the training molecules.
@@ -260,9 +260,10 @@ Fock matrices of B3LYP/def2-SVP of closed shells of H, C, N and O, trained on th
 with which an SCF of PySCF starts: `mf.kernel(dm0=vp.interop.pyscf.initial_guess(vp.load_pretrained("scf"), mol))`. How
 many iterations that saves: docs/benchmarks/training.md.
 
-- Networks: {members}, gated.
+- Networks: {members}, gated. Uncertainties: the error of the validation molecules.
 - Data: QM7 (Rupp 2012, doi:10.1103/PhysRevLett.108.058301), F in def2-SVP with density fitting. {count}.
-- Made by `python -m benchmarks.scf_guess labels`, `train gated density`, `python -m benchmarks.pretrained ship scf`.
+- Made by `python -m benchmarks.scf_guess labels`, `train gated density`; `python -m benchmarks.pretrained calibrate
+  scf`, `ship scf`.
 - Where it fails: ions were not in the training; other elements are refused. The converged result does not depend on it.
 
 Errors against B3LYP/def2-SVP: mean absolute errors of ε and gap, mean ‖Δ‖/natm of μ and α, of molecules never seen.

@@ -144,8 +144,8 @@ def _molecules(name: str, evaluation: Evaluation, natm: dict[str, int]) -> list[
     predicted, wanted = (x * HARTREE_TO_EV for x in evaluation.pairs["homo_lumo_gap"])
 
     def cell(value: Any, key: str, i: int, digits: int, factor: float = 1.0) -> str:
-        spread = evaluation.uncertainties.get(key)
-        return f"{value:.{digits}f}" + ("" if spread is None else f" ({factor * spread[i]:.{digits}f})")
+        uncertainty = evaluation.uncertainties.get(key)
+        return f"{value:.{digits}f}" + ("" if uncertainty is None else f" ({factor * uncertainty[i]:.{digits}f})")
 
     for i in np.argsort(evaluation.names):
         cells = [cell(evaluation.norms[key][i], key, i, 4) for key in SHOWN]

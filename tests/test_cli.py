@@ -99,7 +99,7 @@ def test_ions_are_predicted_about_their_centre(folder, tmp_path, capsys):
         lines.append(next(line for line in text.splitlines() if "centre of nuclear charge" in line))
     norms = [float(line.split("norm ")[1].split()[0]) for line in lines]
     assert norms[0] == pytest.approx(norms[1], abs=2e-4)  # four digits are printed
-    assert "WARNING: charge -1, training molecules had 0: " in text
+    assert "WARNING: charge -1, training molecules: 0; " in text
     (tmp_path / "stripped.xyz").write_text("2\ncharge=2\nH 0 0 0\nH 0 0 1\n")
     assert main(["predict", str(tmp_path / "stripped.xyz"), "--run", str(folder / "run")]) == 0
     text = capsys.readouterr().out

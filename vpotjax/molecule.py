@@ -176,18 +176,19 @@ def iterate_molecules(
         path: of a file (see `molecules_from_file`) or a folder.
         charge, spin: of structures that state none; what a structure states wins.
         left_out: is told which structure is no molecule (a charge that its spin contradicts, say) or, in a folder,
-            which file is broken from where on, and the others follow; default: the first of them is an error.
+            where a file cannot be read further, and the other files follow; default: the first of them is an error.
 
     Raises:
         InputError: `path` is absent, or a folder without a readable file. While iterating: as `molecules_from_file`,
             after the molecules before the error.
     """
     charge, spin = _integer("charge", charge), _integer("spin", spin)
-    return _named(structure_files(path), charge, spin, left_out)
+    files = structure_files(path)
+    return _named(files, charge, spin, left_out, files != [Path(path)])
 
 
 def _named(
-    files: list[Path], charge: int, spin: int, left_out: Callable[[str], None] | None
+    files: list[Path], charge: int, spin: int, left_out: Callable[[str], None] | None, folder: bool
 ) -> Iterator[tuple[str, Molecule]]:
     for file in files:
         try:
@@ -201,9 +202,9 @@ def _named(
                 else:
                     yield structure.name or f"{file.name}#{i}", molecule
         except InputError as error:  # the file is broken
-            if left_out is None or len(files) == 1:
+            if left_out is None or not folder:
                 raise
-            left_out(str(error))
+            left_out(f"{error} (this, and what follows in the file)")
 
 
 def molecule_count(path: str | Path) -> int | None:

@@ -75,6 +75,17 @@ def test_one_model_of_matrices_comes_back_as_an_ensemble(tmp_path):
     same(load_model(saved(tmp_path, alone)), dataclasses.replace(fresh, calibration={}, charges=None))
 
 
+def test_a_run_that_says_nothing_of_charges_and_uncertainties_is_read(tmp_path):
+    """As older versions wrote them."""
+    fresh = dataclasses.replace(model_of(GATED), calibration={}, charges=None)
+    folder = saved(tmp_path, fresh)
+    arrays, record = read_checkpoint(folder / "checkpoint")
+    assert record is not None
+    shutil.rmtree(folder / "checkpoint")
+    write_checkpoint(folder / "checkpoint", arrays, {k: v for k, v in record.items() if k not in ("charges", "sha256")})
+    same(load_model(folder), fresh)
+
+
 def test_a_property_model_without_correction_comes_back(tmp_path):
     """As where the network did not help; or where it is linear, and knows its range."""
     own = model_of(PROPERTY).model

@@ -75,7 +75,10 @@ def test_one_molecule_in_every_split_trains_loads_and_evaluates(tmp_path):
     assert list((folder / "tensorboard" / "network-0").glob("events*"))
     trained_on = training_data(folder)
     assert {k: trained_on[k] for k in ("xc", "large_basis")} == {"xc": "b3lyp", "large_basis": "def2-tzvp"}
-    rows = evaluate(load_model(folder), dataset, "test", trained_on)
+    model = load_model(folder)
+    assert model.charges == (0,)
+    assert model.calibration.keys() >= {"mo_energies", "homo_lumo_gap", "dipole", "polarizability"}
+    rows = evaluate(model, dataset, "test", trained_on)
     for name, row in ((0, 0), (1, 3)):  # the small basis, and the trained model
         for key, value in rows[name].items():
             if key != "model" and "_within" not in key:  # the validation molecule is this one: errors are at the bound

@@ -1,16 +1,20 @@
 """What 'vpotjax predict' prints, and that what it cannot give is named with the reason."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from vpotjax._checks import InputError
 from vpotjax.electronic.observables import Reference
+from vpotjax.models import Calibration, Ensemble
 from vpotjax.molecule import Molecule
 from vpotjax.train.evaluate import _uncertainty_norm
 from vpotjax.train.predict import MoleculePrediction
 from vpotjax.train.report import VALIDATION_ERRORS, expected_text, idle_text, prediction_text
 from vpotjax.units import HARTREE_TO_EV
 
+SINGLE = Ensemble(1, None)  # without a calibration
 PAIR = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.8]])
 
 
@@ -71,7 +75,7 @@ def test_networks_that_stay_where_they_started_are_told():
 
 
 @pytest.mark.parametrize(("name", "expected"), [("mo_energies", np.hypot(0.01, 0.02)), ("occupied", 0.01)])
-def test_spreads_are_of_what_is_compared(name, expected):
+def test_uncertainties_are_of_what_is_compared(name, expected):
     """Not of the level that labels lack, nor of padding."""
     wanted = Reference({"mo_energies": np.array([-0.5, 0.1, 0.0, 0.0])}, np.array([True, True, False, False]), 2, 2)
     found = _uncertainty_norm(name, np.array([-0.4, 0.2, 0.3, np.inf]), np.array([0.01, 0.02, 5.0, 0.0]), wanted)
@@ -80,16 +84,19 @@ def test_spreads_are_of_what_is_compared(name, expected):
 
 @pytest.mark.parametrize("content", ["", "model,dipole\n", "model,dipole\ntrained,large\n", "model,dipole\na,1\nb,2\n"])
 def test_errors_of_a_run_that_cannot_be_read_are_one_line(tmp_path, content):
-    assert expected_text(tmp_path, {}) is None
+    assert expected_text(tmp_path, SINGLE) is None
     (tmp_path / VALIDATION_ERRORS).write_text(content)
     with pytest.raises(InputError, match=r"is damaged .*; delete it, or train again"):
-        expected_text(tmp_path, {})
+        expected_text(tmp_path, SINGLE)
 
 
-def test_what_follows_plus_minus_is_said(tmp_path):
+def test_what_uncertainties_are_is_said(tmp_path):
     (tmp_path / VALIDATION_ERRORS).write_text("model,dipole,homo_lumo_gap\ntrained,0.01,0.2\n")
-    raw, calibrated = (expected_text(tmp_path, own) or "" for own in ({}, {"dipole": None}))
-    for text in (raw, calibrated):
-        assert "gap 0.2 eV, μ 0.01 e·bohr per atom. What follows ± is" in text
+    several = dataclasses.replace(SINGLE, members=4)
+    known = dataclasses.replace(SINGLE, calibration={"dipole": Calibration(np.ones(()), np.ones(()))})
+    one, raw, calibrated = (expected_text(tmp_path, model) or "" for model in (SINGLE, several, known))
+    for text in (one, raw, calibrated):
+        assert "gap 0.2 eV, μ 0.01 e·bohr per atom." in text
+    assert one.endswith("per atom.")
     assert "the spread of its networks, to which" in raw
-    assert "one standard deviation of the error to expect" in calibrated
+    assert "one standard deviation of the error" in calibrated

@@ -59,6 +59,7 @@ def test_large_fits_are_those_of_small_ones(monkeypatch, shape):
     y, constants = x @ rng.standard_normal((shape[1], 2)) + 1e-3, np.ones((shape[0], 1))
     small = solutions(x, y, constants)
     monkeypatch.setattr("vpotjax.train.ridge.LARGE", 10)
+    monkeypatch.setattr("numpy.linalg.svd", None)
     for (w, c), (other, offset) in zip(small, solutions(x, y, constants), strict=True):
         np.testing.assert_allclose(x @ other + offset, x @ w + c, rtol=0, atol=1e-6 * np.abs(y).max())
         assert np.linalg.norm(other) < 1.01 * np.linalg.norm(w)

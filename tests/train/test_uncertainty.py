@@ -11,13 +11,12 @@ from vpotjax.train.uncertainty import coverage, errors_and_uncertainties, fitted
 from vpotjax.train.uncertainty import with_calibration as calibrated
 from vpotjax.units import HARTREE_TO_EV
 
-RNG = np.random.default_rng(0)
-
 
 @pytest.mark.parametrize(("scale", "floor"), [(2.5, 1.5), (4.0, 0.0), (1.0, 1.0)])
 def test_scale_and_floor_are_those_that_errors_were_drawn_with(scale, floor):
-    spreads = RNG.lognormal(0.0, 0.7, 20000)
-    errors = np.abs(RNG.normal(size=20000)) * np.hypot(scale * spreads, floor)
+    rng = np.random.default_rng(0)
+    spreads = rng.lognormal(0.0, 0.7, 20000)
+    errors = np.abs(rng.normal(size=20000)) * np.hypot(scale * spreads, floor)
     for unit in (1.0, 1e-6):
         found = fitted_scale_and_floor(unit * errors, unit * spreads)
         np.testing.assert_allclose(found, (scale, unit * floor), rtol=0.05, atol=0.2 * unit)
@@ -35,7 +34,7 @@ def test_few_molecules_and_errors_of_zero_give_finite_numbers(count):
 
 def test_a_spread_of_rounding_says_nothing():
     """Of networks that stayed where they started, and differ where the error is large."""
-    errors = RNG.lognormal(0.0, 0.7, 50)
+    errors = np.random.default_rng(0).lognormal(0.0, 0.7, 50)
     scale, floor = fitted_scale_and_floor(errors, 1e-6 * errors)
     assert scale <= 10
     np.testing.assert_allclose(floor, np.sqrt(np.mean(errors**2)), rtol=1e-3)
@@ -61,9 +60,10 @@ COMPARED = {"dipole": np.full(3, 3), "mo_energies": np.array([4, 4, 4]), "homo_l
 
 
 def example():
-    errors = {"dipole": RNG.normal(size=(3, 3)), "mo_energies": RNG.normal(size=(3, 4))}
+    rng = np.random.default_rng(0)
+    errors = {"dipole": rng.normal(size=(3, 3)), "mo_energies": rng.normal(size=(3, 4))}
     errors["homo_lumo_gap"] = np.array([[1.0], [3.0], [0.0]])  # the last has none
-    spreads = {"dipole": np.abs(RNG.normal(size=(3, 3))), "mo_energies": np.abs(RNG.normal(size=(3, 4)))}
+    spreads = {"dipole": np.abs(rng.normal(size=(3, 3))), "mo_energies": np.abs(rng.normal(size=(3, 4)))}
     spreads["homo_lumo_gap"] = np.ones((3, 1))
     return errors, spreads, evaluation(errors, spreads, NATM, COMPARED)
 
@@ -106,7 +106,18 @@ def test_molecules_within_their_uncertainty_are_counted():
     np.testing.assert_allclose(uncertainties, [1, 1])
     row = {"homo_lumo_gap_within": 0.5, "homo_lumo_gap_within_2": 0.9, "dipole": 1.0}
     assert (coverage_text(row) or "").endswith(": gap 50 and 90 %")
-    assert coverage_text({"dipole": 1.0}) is None
+    assert coverage_text({"dipole": 1.0, "homo_lumo_gap_within": np.nan}) is None
+
+
+def test_what_cannot_be_compared_has_no_calibration_and_failures_are_counted():
+    errors, spreads, _ = example()
+    errors["dipole"][:] = np.nan  # HOMO and LUMO have the same energy
+    raw = evaluation(errors, spreads, NATM, {**COMPARED, "homo_lumo_gap": np.zeros(3)})
+    calibration = fitted_calibration(raw)
+    assert calibration.keys() == {"mo_energies"}
+    assert coverage(raw, "dipole") == (0, 0)
+    assert np.isnan(coverage(raw, "homo_lumo_gap")).all()
+    assert calibration_text({}, 3, several=True) is None
 
 
 def test_a_fit_to_molecules_holds_for_them_and_is_told():

@@ -48,7 +48,7 @@ def _predict(command: Predict) -> None:
 
     run, console = command.run or pretrained_path(), Console()
     model = load_model(run)
-    expected = expected_text(run, model.calibration)
+    expected = expected_text(run, model)
     if command.run is None:
         about = f"Model: {PRETRAINED['levels']}; card: {run / 'MODEL_CARD.md'}"
         console.print(about, highlight=False, markup=False, soft_wrap=True)
@@ -74,7 +74,9 @@ def _predict(command: Predict) -> None:
 
 def _require_some(count: int, file: Path) -> None:
     if not count:
-        raise InputError(f"file={str(file)!r} holds no molecule that the model knows; train with its elements.")
+        raise InputError(
+            f"file={str(file)!r} holds no molecule that the model knows; see above, train with its elements."
+        )
 
 
 def _print_predictions(command: Predict, predicted: Iterator[Any], model: Any, console: Console) -> None:

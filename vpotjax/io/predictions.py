@@ -1,7 +1,8 @@
 """Predictions of many molecules in one file, written as they come: extended xyz, HDF5 or CSV.
 
 Everything is in atomic units, except positions in extended xyz, which are in Å. Keys in the text formats end in the
-unit, as in "dipole_ebohr", and those of standard deviations in "_uncertainty" after it.
+unit, as in "dipole_ebohr", and those of standard deviations in "_uncertainty" after it: as of
+`vpotjax.models.Prediction`, of the error to expect, or of the networks alone where the model is not calibrated.
 """
 
 from __future__ import annotations

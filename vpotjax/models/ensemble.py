@@ -43,7 +43,7 @@ class Ensemble(Generic[Model]):
     Attributes:
         members: how many.
         model: of a matrix, or of a property, whose `params` have a leading axis of members.
-        calibration: by observable, from molecules that the networks were not trained on; of some or none.
+        calibration: by observable, from molecules that gave the networks no gradients; of some or none.
         charges: of the training molecules, ascending; None where that is not known. What a model sees of a molecule
             does not depend on its charge.
     """
@@ -69,9 +69,9 @@ class Ensemble(Generic[Model]):
         """Why a molecule of that charge is not to be predicted, in words; None where training molecules had it."""
         if charge in (self.charges or (0,)):
             return None
-        known = "unknown ones" if self.charges is None else ", ".join(map(str, self.charges))
+        known = "not known" if self.charges is None else ", ".join(map(str, self.charges))
         return (
-            f"charge {charge}, training molecules had {known}: the model sees nuclei alone, levels are off by many eV"
+            f"charge {charge}, training molecules: {known}; the model sees nuclei alone, levels may be off by many eV"
         )
 
     @property

@@ -8,7 +8,7 @@ from vpotjax.train.pipeline import evaluate, train_run
 from vpotjax.train.predict import predictions
 from vpotjax.train.property_fit import fit_property
 from vpotjax.train.samples import Labels, prepared_buckets
-from vpotjax.train.uncertainty import fitted_calibration
+from vpotjax.train.uncertainty import calibrated
 
 __all__ = [
     "Descent",
@@ -16,11 +16,11 @@ __all__ = [
     "Fitted",
     "Labels",
     "Training",
+    "calibrated",
     "evaluate",
     "evaluated",
     "fit",
     "fit_property",
-    "fitted_calibration",
     "linear_fit",
     "predictions",
     "prepared_buckets",

@@ -102,7 +102,7 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
             else:
                 trained = trained_property(parts, training, settings, *how)
         rows = error_rows(trained.evaluations)
-        charges = {int(s.molecule.charge) for s in parts["train"]} | {*(before.charges or () if before else ())}
+        charges = {int(s.molecule.charge) for s in parts["train"]} | {*((before.charges or (0,)) if before else ())}
         model = dataclasses.replace(trained.model, charges=tuple(sorted(charges)))
         if run is None:
             return Outcome(model, rows, [])

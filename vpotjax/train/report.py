@@ -13,6 +13,7 @@ from vpotjax._checks import InputError
 from vpotjax.electronic.observables import DERIVED, OBSERVABLES, Observable
 from vpotjax.metrics import bootstrap_interval
 from vpotjax.models.calibration import Calibration
+from vpotjax.models.ensemble import Ensemble
 from vpotjax.train.evaluate import Evaluation
 from vpotjax.train.predict import MoleculePrediction
 from vpotjax.train.uncertainty import coverage
@@ -53,8 +54,8 @@ def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | 
     return rows
 
 
-def calibration_text(calibration: Mapping[str, Calibration], count: int, several: bool) -> str:
-    """What uncertainties are made of, in one line.
+def calibration_text(calibration: Mapping[str, Calibration], count: int, several: bool) -> str | None:
+    """What uncertainties are made of, in one line; None where there is nothing to say.
 
     Args:
         calibration: by observable.
@@ -65,11 +66,16 @@ def calibration_text(calibration: Mapping[str, Calibration], count: int, several
     for name, own in calibration.items():
         observable, scale = OBSERVABLES[name], f" and {float(own.scale):.2g} spreads" if several else ""
         parts.append(f"{observable.symbol} {_amount(observable, float(own.floor) * observable.factor)}{scale}")
+    if not parts:
+        return None
     return f"Uncertainties by {count} validation geometries, added in quadrature: {', '.join(parts)}"
 
 
 def coverage_text(row: Mapping[str, float | str]) -> str | None:
     """How often uncertainties hold, in one line; None where the model has none.
+
+    Of independent normal errors these are 68 and 95 % for one number, 61 and 99 % for a vector, 54 and 100 % for many
+    levels.
 
     Args:
         row: of `error_rows`.
@@ -77,22 +83,19 @@ def coverage_text(row: Mapping[str, float | str]) -> str | None:
     parts = [
         f"{observable.symbol} {100 * float(row[f'{name}_within']):.0f} and {100 * float(row[f'{name}_within_2']):.0f} %"
         for name, observable in OBSERVABLES.items()
-        if f"{name}_within" in row
+        if not np.isnan(float(row.get(f"{name}_within", np.nan)))
     ]
     if not parts:
         return None
-    return (
-        f"Molecules with an error below the uncertainty, and below twice that (normal: 68 and 95 %): {', '.join(parts)}"
-    )
+    return f"Share with an error below the uncertainty, and below twice that: {', '.join(parts)}"
 
 
-def expected_text(run: Path, calibration: Mapping[str, Any]) -> str | None:
-    """Errors of the validation molecules of a run, and what its uncertainties are, in one line; None where it does not
-    say.
+def expected_text(run: Path, model: Ensemble[Any]) -> str | None:
+    """Errors of the validation molecules of a run, and what uncertainties are, in one line; None where it does not say.
 
     Args:
         run: folder.
-        calibration: of its model.
+        model: of it.
 
     Raises:
         InputError: the file of them is not what a training writes.
@@ -106,16 +109,17 @@ def expected_text(run: Path, calibration: Mapping[str, Any]) -> str | None:
         values = {name: float(row[name]) for name in OBSERVABLES if row.get(name)}
     except ValueError as error:
         raise InputError(f"{str(file)!r} is damaged ({error}); delete it, or train again.") from None
-    errors = []
-    for name, value in values.items():
-        errors.append(f"{OBSERVABLES[name].symbol} {_amount(OBSERVABLES[name], value)}")
-    text = f"Mean errors of the model's validation molecules: {', '.join(errors)}. What follows ± "
-    if not calibration:
-        return f"{text}is the spread of its networks, to which their common errors are added."
-    return (
-        f"{text}is one standard deviation of the error to expect, by these molecules; without such labels (charges, "
-        "say) the spread of the networks."
+    errors = ", ".join(
+        f"{OBSERVABLES[name].symbol} {_amount(OBSERVABLES[name], value)}" for name, value in values.items()
     )
+    text = f"Mean errors of the model's validation molecules: {errors}."
+    if model.calibration:
+        return (
+            f"{text} Uncertainties (±): one standard deviation of the error by these, of |μ| and tr α/3 at most that."
+        )
+    if model.members > 1:
+        return f"{text} Uncertainties (±) are the spread of its networks, to which their common errors are added."
+    return text
 
 
 def _amount(observable: Observable, value: float) -> str:
@@ -202,15 +206,13 @@ def property_text(prediction: MoleculePrediction) -> str:
     molecule = prediction.molecule
     lines = [f"{prediction.name}: {molecule.formula}, {molecule.natm} atoms"]
     for name, value in prediction.values.items():
-        unit, own = OBSERVABLES[name].atomic_unit, _plus_minus(prediction, name)
+        unit, own = OBSERVABLES[name].atomic_unit, (_of_trace if value.ndim == 2 else _plus_minus)(prediction, name)
         if not value.ndim:
             lines.append(f"  {name} {float(value):.6f}{own} {unit}")
         elif value.ndim == 1:
             lines.append(f"  {name} ({unit}) {_numbers(value)}, norm {float(np.linalg.norm(value)):.4f}{own}")
         else:
-            lines.append(
-                f"  {name} ({unit}), isotropic {np.trace(value) / 3:.3f}{_plus_minus(prediction, name, 3**-0.5)}"
-            )
+            lines.append(f"  {name} ({unit}), isotropic {np.trace(value) / 3:.3f}{own}")
             lines += [f"    {_numbers(row)}" for row in value]
     return "\n".join([*lines, *(f"  WARNING: {w}" for w in prediction.warnings)])
 

@@ -117,7 +117,8 @@ def concluded(
     tested, held_out = (evaluated(fitted.model, buckets[part], names) for part in ("test", "validation"))
     calibration = fitted_calibration(held_out)
     model = dataclasses.replace(fitted.model, calibration=calibration)
-    reporter.say(calibration_text(calibration, len(held_out.names), fitted.model.members > 1))
+    if text := calibration_text(calibration, len(held_out.names), fitted.model.members > 1):
+        reporter.say(text)
     if idle := idle_text(fitted.history):
         reporter.say(idle)
     tested, held_out = (with_calibration(own, calibration) for own in (tested, held_out))

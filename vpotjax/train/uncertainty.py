@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.models.calibration import Calibration
-from vpotjax.train.evaluate import Evaluation
+from vpotjax.models.ensemble import Ensemble
+from vpotjax.train.evaluate import Evaluation, evaluated
+from vpotjax.train.samples import Bucket
 
 MOST = 10.0  # of a scale
+LEAST = 1e-8  # of a squared floor that is told from none, over the mean square of the errors
 
 
 def fitted_calibration(evaluation: Evaluation) -> dict[str, Calibration]:
-    """Of all that is compared, for `dataclasses.replace(ensemble, calibration=...)`.
+    """Of all that is compared and finite.
 
     Args:
         evaluation: of an ensemble without a calibration, on molecules that it was not trained on.
     """
     calibration = {}
     for name in evaluation.norms:
-        scale, floor = fitted_scale_and_floor(*errors_and_uncertainties(evaluation, name))
-        calibration[name] = Calibration(np.asarray(scale), np.asarray(floor / OBSERVABLES[name].factor))
+        errors, spreads = errors_and_uncertainties(evaluation, name)
+        known = np.isfinite(errors) & np.isfinite(spreads)
+        if known.any():
+            scale, floor = fitted_scale_and_floor(errors[known], spreads[known])
+            calibration[name] = Calibration(np.asarray(scale), np.asarray(floor / OBSERVABLES[name].factor))
     return calibration
+
+
+def calibrated(ensemble: Ensemble[Any], buckets: Sequence[Bucket], names: Sequence[str]) -> Ensemble[Any]:
+    """An ensemble with a calibration by its errors; one that it had is replaced.
+
+    Args:
+        ensemble: of networks, or of one.
+        buckets: of labelled molecules that it was not trained on, with geometry for content. Where they chose its
+            weights among evaluations, as validation molecules do, uncertainties are a little too small.
+        names: of the table.
+    """
+    bare = dataclasses.replace(ensemble, calibration={})
+    return dataclasses.replace(bare, calibration=fitted_calibration(evaluated(bare, buckets, names)))
 
 
 def with_calibration(evaluation: Evaluation, calibration: Mapping[str, Calibration]) -> Evaluation:
     """What the evaluation of the calibrated ensemble would be, without another program."""
     uncertainties = dict(evaluation.uncertainties)
     for name, own in calibration.items():
-        floor = own.floor * OBSERVABLES[name].factor
-        if not OBSERVABLES[name].extensive:
-            floor = floor * np.sqrt(np.asarray(evaluation.errors[name].compared)) / evaluation.natm
+        floor = own.floor * OBSERVABLES[name].factor / _per_element(evaluation, name)
         spreads = evaluation.uncertainties.get(name, np.zeros(len(evaluation.natm)))
         uncertainties[name] = np.hypot(own.scale * spreads, floor)
     return evaluation._replace(uncertainties=uncertainties)
@@ -45,12 +64,15 @@ def errors_and_uncertainties(evaluation: Evaluation, name: str) -> tuple[np.ndar
     """
     errors = evaluation.norms[name]
     uncertainties = evaluation.uncertainties.get(name, np.zeros_like(errors))
-    compared = np.asarray(evaluation.errors[name].compared)
-    factor = np.ones(len(errors))
-    if not OBSERVABLES[name].extensive:
-        factor = evaluation.natm / np.sqrt(np.maximum(compared, 1))
-    known = (compared > 0) & np.isfinite(errors) & np.isfinite(uncertainties)
+    factor, known = _per_element(evaluation, name), np.asarray(evaluation.errors[name].compared) > 0
     return (factor * errors)[known], (factor * uncertainties)[known]
+
+
+def _per_element(evaluation: Evaluation, name: str) -> np.ndarray:
+    """From ‖Δ‖/natm of each molecule to the root mean square over elements; 1 of what grows with the molecule."""
+    if OBSERVABLES[name].extensive:
+        return np.ones(len(evaluation.natm))
+    return evaluation.natm / np.sqrt(np.maximum(np.asarray(evaluation.errors[name].compared), 1))
 
 
 def fitted_scale_and_floor(errors: np.ndarray, spreads: np.ndarray) -> tuple[float, float]:
@@ -76,16 +98,16 @@ def fitted_scale_and_floor(errors: np.ndarray, spreads: np.ndarray) -> tuple[flo
 
     wide = min(MOST**2, max(1.0, 1 / max(float(np.mean(variances)), 1e-12)))
     fits = [
-        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(1.0, MOST**2), (1e-8, None)])
+        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(1.0, MOST**2), (LEAST, None)])
         for start in ([1.0, 1.0], [wide, 0.1])
     ]
     scale, floor = min(fits, key=lambda fit: fit.fun).x
-    return float(np.sqrt(scale)), float(np.sqrt(floor * size))
+    return float(np.sqrt(scale)), float(np.sqrt(floor * size)) if floor > 2 * LEAST else 0.0
 
 
 def coverage(evaluation: Evaluation, name: str) -> tuple[float, float]:
-    """Shares of the molecules whose error is below the uncertainty, and below twice that; see
-    `errors_and_uncertainties`.
+    """Shares of the molecules whose error is below the uncertainty, and below twice that (none that is not finite is);
+    see `errors_and_uncertainties`.
     """
     errors, uncertainties = errors_and_uncertainties(evaluation, name)
     below = [float(np.mean(errors <= times * uncertainties)) for times in (1, 2)] if len(errors) else [np.nan] * 2
