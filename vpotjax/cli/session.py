@@ -32,8 +32,8 @@ def configure_jax() -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(_program_cache()))
         jax.config.update("jax_compilation_cache_max_size", PROGRAMS)
-        if SHORTEST not in os.environ:  # JAX keeps none below a second, of which a command has several
-            jax.config.update(SHORTEST.lower(), 0.1)
+    if SHORTEST not in os.environ:  # JAX keeps none below a second, of which a command has several
+        jax.config.update(SHORTEST.lower(), 0.1)
 
 
 def join_processes(how: str) -> None:
