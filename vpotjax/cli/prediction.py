@@ -122,6 +122,7 @@ def _write_predictions(command: Predict, predicted: Iterator[Any], console: Cons
             writer.write(names, molecules, values, uncertainties, [p.warnings for p in chunk])
             written, warned = written + len(chunk), warned + sum(bool(p.warnings) for p in chunk)
             bar.update(task, completed=written)
+        bar.update(task, total=written)  # without what was left out
         _require_some(written, command.file)
     console.print(f"{written} molecules written to {command.out}, {warned} of them with warnings", highlight=False)
 
