@@ -16,11 +16,13 @@ from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset, wri
 from vpotjax.io.method import fingerprints
 from vpotjax.io.model import load_model
 from vpotjax.io.run import training_data
+from vpotjax.io.sample import Sample
 from vpotjax.models import Ensemble, MatrixModel
 from vpotjax.nn import Gated
+from vpotjax.train import Labels, calibrated, prepared_buckets
 from vpotjax.train.config import Training
 from vpotjax.train.descent import Descent
-from vpotjax.train.pipeline import evaluate, require_same_labels, train_run
+from vpotjax.train.pipeline import evaluate, require_same_labels, train_run, training_charges
 
 TINY = Training(
     network=Gated(2, (4,)),
@@ -31,6 +33,9 @@ TINY = Training(
     descent=Descent(steps=2, batch_size=2, evaluations=1),
     buckets=1,
 )
+
+
+LABELS = Labels("def2-tzvp", "sto-3g", ("dipole",))
 
 
 class Silent:
@@ -50,6 +55,20 @@ def dataset_of(**splits):
         assert len(own) >= count
         chosen += [dataclasses.replace(sample, split=split) for sample in own[:count]]
     return Dataset(chosen, full.attributes)
+
+
+@pytest.mark.parametrize(
+    ("before", "charges", "expected"),
+    [(None, [1], (1,)), (..., [1], (0, 1)), ((-1,), [1, 0], (-1, 0, 1)), ((0,), [0], (0,))],
+)
+def test_charges_of_a_start_are_kept(before, charges, expected):
+    """`...`: the start does not say."""
+    start = (
+        None if before is None else dataclasses.replace(without_weights(), charges=None if before is ... else before)
+    )
+    molecules = [vp.Molecule([1], np.zeros((1, 3)), charge=charge, spin=(1 - charge) % 2) for charge in charges]
+    samples = [Sample("it", "train", molecule, {}) for molecule in molecules]
+    assert training_charges(samples, start) == expected
 
 
 def refused(match, dataset, folder, **options):
@@ -78,6 +97,9 @@ def test_one_molecule_in_every_split_trains_loads_and_evaluates(tmp_path):
     model = load_model(folder)
     assert model.charges == (0,)
     assert model.calibration.keys() >= {"mo_energies", "homo_lumo_gap", "dipole", "polarizability"}
+    buckets = [b for _, b in prepared_buckets(dataset.split("validation"), model.settings, LABELS)]
+    again = calibrated(model, buckets, ("dipole",)).calibration  # not of what is calibrated already
+    np.testing.assert_allclose(again["dipole"], model.calibration["dipole"], rtol=1e-4)
     rows = evaluate(model, dataset, "test", trained_on)
     for name, row in ((0, 0), (1, 3)):  # the small basis, and the trained model
         for key, value in rows[name].items():

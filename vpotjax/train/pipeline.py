@@ -102,8 +102,7 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
             else:
                 trained = trained_property(parts, training, settings, *how)
         rows = error_rows(trained.evaluations)
-        charges = {int(s.molecule.charge) for s in parts["train"]} | {*((before.charges or (0,)) if before else ())}
-        model = dataclasses.replace(trained.model, charges=tuple(sorted(charges)))
+        model = dataclasses.replace(trained.model, charges=training_charges(parts["train"], before))
         if run is None:
             return Outcome(model, rows, [])
         write_metrics(run, "test_errors.csv", rows)
@@ -112,6 +111,12 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
         write_report(run, trained.history, rows, trained.evaluations["trained"], parts["test"], plots, text)
         save_model(run, model, content["data"])  # last: with it the training is finished
     return Outcome(model, rows, sorted(run.iterdir()))
+
+
+def training_charges(samples: Sequence[Sample], before: Ensemble[Any] | None) -> tuple[int, ...]:
+    """Of the training molecules, and of those of the model before; neutral ones where that does not say."""
+    known = () if before is None else before.charges or (0,)
+    return tuple(sorted({*known, *(int(s.molecule.charge) for s in samples)}))
 
 
 @contextlib.contextmanager
