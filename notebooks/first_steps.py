@@ -30,7 +30,7 @@ jax.config.update("jax_enable_x64", True)
 #
 # Molecules come from ASE, or from files (`vp.Molecule.from_file`). `values` are in atomic units, `uncertainties` one
 # standard deviation of the error to expect, by the spread of the four networks and their errors on validation molecules; `warnings`
-# say which atoms are unlike all training molecules.
+# say which atoms are unlike all training molecules, and whether the molecule is larger than any by which that was checked.
 
 # %%
 names = ["H2O", "C2H4", "C6H6"]

@@ -1,11 +1,14 @@
 """The command line end to end on a few molecules, and one clear line for every bad input."""
 
 import csv
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -181,6 +184,44 @@ def test_evaluate_prints_the_table(folder, capsys):
         assert row["mo_energies_low"] <= row["mo_energies"] <= row["mo_energies_high"]
     assert main([*arguments, "--json", str(folder / "errors.json")]) == 2
     _one_line(capsys, "errors.json' exists")
+
+
+def test_labels_of_larger_molecules_calibrate_a_run(folder, tmp_path, capsys):
+    """Weights and all else stay; too few molecules, or a file of the wrong sort, change nothing."""
+    run, data, full = tmp_path / "run", tmp_path / "larger.h5", read_dataset(embedded_dataset_path())
+    shutil.copytree(folder / "run", run)
+    before = load_model(run)
+    size = before.domain.size
+    assert before.domain.checked >= size > 0
+    known = [s for s in full.samples if 7 not in s.molecule.numbers and s.molecule.natm <= 9]
+    larger = [s for s in known if s.molecule.heavy_atoms > size][:6]
+    smaller = [s for s in known if s.molecule.heavy_atoms <= size][:2]
+    write_dataset(data, Dataset([*smaller, *larger], full.attributes))
+    assert main(["calibrate", str(run), str(data)]) == 0
+    text = capsys.readouterr().out
+    after = load_model(run)
+    most = max(s.molecule.heavy_atoms for s in larger)
+    assert (after.domain.size, after.domain.checked) == (size, most)
+    assert f"6 geometries of {size + 1} to {most} heavy atoms against B3LYP/def2-tzvp" in text
+    assert ("are multiplied by" in text) == any(own.growth > 0 for own in after.calibration.values())
+    assert "larger_errors.csv" in text
+    same = dataclasses.replace(after, calibration=before.calibration, domain=before.domain)
+    assert jax.tree.structure(same) == jax.tree.structure(before)
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (same, before)), strict=True))
+    for name, own in after.calibration.items():
+        assert (own.scale, own.floor) == (before.calibration[name].scale, before.calibration[name].floor)
+    with (run / "larger_errors.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    write_dataset(
+        tmp_path / "as test.h5", Dataset([dataclasses.replace(s, split="test") for s in larger], full.attributes)
+    )
+    *_, found = evaluate(after, read_dataset(tmp_path / "as test.h5"), "test", full.attributes)
+    for key in ("homo_lumo_gap", "homo_lumo_gap_uncertainty", "homo_lumo_gap_within", "polarizability_uncertainty"):
+        np.testing.assert_allclose(float(row[key]), found[key], rtol=1e-5)
+    write_dataset(tmp_path / "few.h5", Dataset([*smaller, *larger[:4]], full.attributes))
+    assert main(["calibrate", str(run), str(tmp_path / "few.h5")]) == 2
+    _one_line(capsys, f"data has 4 molecules of more than {size} heavy atoms, the most of a training molecule; give at")
+    assert load_model(run).domain == after.domain
 
 
 def test_info(folder, capsys):

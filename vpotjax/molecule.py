@@ -72,6 +72,11 @@ class Molecule:
         """Number of atoms."""
         return len(self.numbers)
 
+    @property
+    def heavy_atoms(self) -> int:
+        """Number of atoms other than hydrogen."""
+        return int(np.sum(np.asarray(self.numbers) > 1))
+
     def nelec(self, basis: Basis) -> Any:
         """Number of electrons that `basis` holds on these atoms: those of effective cores are not in it.
 

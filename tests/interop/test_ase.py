@@ -44,11 +44,14 @@ def test_ions_and_what_the_model_cannot(model):
     hydroxide = ase.Atoms("OH", [(0, 0, 0), (0, 0, 0.97)], info={"charge": -1})
     hydroxide.calc = VpotjaxCalculator(model)
     assert hydroxide.get_charges().sum() == pytest.approx(-1)
+    (text,) = hydroxide.calc.results["warnings"]
+    assert text.startswith("charge -1, training molecules: not known")
     assert np.isinf(hydroxide.calc.results["excess"])  # the model does not know which charges it was trained on
     water = ase_molecule("H2O")
     water.calc = VpotjaxCalculator(model)
     assert water.get_charges().sum() == pytest.approx(0, abs=1e-8)
     assert np.isfinite(water.calc.results["excess"])
+    assert water.calc.results["warnings"] == []
     water.info["charge"] = 2
     assert water.get_charges().sum() == pytest.approx(2)
     for atoms, message in ((ase_molecule("SiH4"), "elements"), (ase_molecule("OH"), "spin 1")):

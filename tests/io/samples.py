@@ -18,7 +18,7 @@ from vpotjax.io.dataset import Dataset
 from vpotjax.io.model import save_model
 from vpotjax.io.run import write_config
 from vpotjax.io.sample import SPLITS, Sample
-from vpotjax.models import Calibration, Ensemble, MatrixModel, MatrixSettings, PropertyModel, PropertySettings
+from vpotjax.models import Calibration, Domain, Ensemble, MatrixModel, MatrixSettings, PropertyModel, PropertySettings
 from vpotjax.models.linear_map import LinearMap, weight_masks
 from vpotjax.molecule import Molecule
 from vpotjax.nn import Gated
@@ -126,9 +126,9 @@ def random_model(settings, members=2):
         models: Any = [PropertyModel(settings, whitening, linear, per_atom, scale, p) for p in params]
     else:
         models = [MatrixModel(settings, whitening, linear, scale, p) for p in params]
-    calibration = {name: Calibration(np.asarray(2.0), np.asarray(0.3)) for name in ("dipole", settings.target)}
+    calibration = {name: Calibration(*map(np.asarray, (2.0, 0.3, 0.5))) for name in ("dipole", settings.target)}
     known = {name: own for name, own in calibration.items() if name in OBSERVABLES}
-    return dataclasses.replace(Ensemble.of(models), calibration=known, charges=(-1, 0))
+    return dataclasses.replace(Ensemble.of(models), calibration=known, domain=Domain((-1, 0), 1, 2))
 
 
 DATA = {"xc": "b3lyp", "small_basis": "sto-3g", "large_basis": "def2-tzvp", "geometries": np.int64(5)}

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,8 @@ from tests.molecules import central_difference
 from vpotjax.io import checkpoint
 from vpotjax.io import model as saved_model
 from vpotjax.io.checkpoint import read_checkpoint, write_checkpoint
-from vpotjax.io.model import load_model, save_model
-from vpotjax.models import Ensemble, MatrixModel, PropertySettings
+from vpotjax.io.model import load_model, replace_model, save_model
+from vpotjax.models import Calibration, Domain, Ensemble, MatrixModel, PropertySettings
 from vpotjax.nn import Linear, MatrixPower
 
 SETTINGS = {
@@ -72,18 +73,51 @@ def test_one_model_of_matrices_comes_back_as_an_ensemble(tmp_path):
     fresh = model_of(GATED, 1)
     alone = dataclasses.replace(fresh.model, params=jax.tree.map(lambda x: x[0], fresh.model.params))
     assert isinstance(alone, MatrixModel)
-    same(load_model(saved(tmp_path, alone)), dataclasses.replace(fresh, calibration={}, charges=None))
+    same(load_model(saved(tmp_path, alone)), dataclasses.replace(fresh, calibration={}, domain=Domain()))
 
 
-def test_a_run_that_says_nothing_of_charges_and_uncertainties_is_read(tmp_path):
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_run_that_says_less_of_molecules_and_uncertainties_is_read(tmp_path, calibrated):
     """As older versions wrote them."""
-    fresh = dataclasses.replace(model_of(GATED), calibration={}, charges=None)
+    fresh = dataclasses.replace(model_of(GATED), domain=Domain((-1, 0) if calibrated else ()))
+    flat = {name: own._replace(growth=np.zeros(())) for name, own in fresh.calibration.items()}
+    fresh = dataclasses.replace(fresh, calibration=flat if calibrated else {})
     folder = saved(tmp_path, fresh)
     arrays, record = read_checkpoint(folder / "checkpoint")
     assert record is not None
+    if calibrated:
+        arrays["calibration"] = {name: own[:2] for name, own in arrays["calibration"].items()}
     shutil.rmtree(folder / "checkpoint")
-    write_checkpoint(folder / "checkpoint", arrays, {k: v for k, v in record.items() if k not in ("charges", "sha256")})
+    older = {k: v for k, v in record.items() if k not in ("domain", "sha256")}
+    write_checkpoint(folder / "checkpoint", arrays, older | ({"charges": [-1, 0]} if calibrated else {}))
     same(load_model(folder), fresh)
+
+
+def test_a_calibration_takes_the_place_of_another_or_nothing_changes(tmp_path, monkeypatch):
+    fresh = model_of(GATED)
+    folder = saved(tmp_path, fresh)
+    files = sorted(file.name for file in folder.iterdir())
+    other = {name: own._replace(growth=np.asarray(1.5)) for name, own in fresh.calibration.items()}
+    other = dataclasses.replace(fresh, calibration=other, domain=Domain((0,), 3, 9))
+    replace_model(folder, other)
+    same(load_model(folder), other)
+    assert sorted(file.name for file in folder.iterdir()) == files
+    broken = dataclasses.replace(other, calibration={"dipole": Calibration(*map(np.asarray, (1.0, np.nan, 0.0)))})
+    with pytest.raises(vp.InputError, match="not finite"):
+        replace_model(folder, broken)
+    moved = Path.rename
+
+    def ended_at_the_new(own, target):
+        if own.name == "checkpoint" and Path(target).name == "checkpoint":
+            raise KeyboardInterrupt
+        return moved(own, target)
+
+    monkeypatch.setattr(Path, "rename", ended_at_the_new)
+    with pytest.raises(KeyboardInterrupt):
+        replace_model(folder, fresh)
+    monkeypatch.undo()
+    same(load_model(folder), other)
+    assert sorted(file.name for file in folder.iterdir()) == files
 
 
 def test_a_property_model_without_correction_comes_back(tmp_path):

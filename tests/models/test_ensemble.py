@@ -117,16 +117,6 @@ def test_molecules_out_of_range_are_marked():
     assert not np.any(far[~real])
 
 
-@pytest.mark.parametrize(
-    ("charges", "charge", "doubted"),
-    [((0,), 0, False), ((0,), 1, True), ((-1, 0), -1, False), (None, 0, False), (None, 1, True)],
-)
-def test_charges_that_no_training_molecule_had_are_doubted(charges, charge, doubted):
-    text = dataclasses.replace(Ensemble.of(models()), charges=charges).foreign_charge(charge)
-    assert (text is not None) == doubted
-    assert text is None or f"charge {charge}, training molecules: " in text
-
-
 def test_one_network_and_none_have_no_spread_and_the_floor_of_a_calibration():
     own = geometry(2.2)
     one = Ensemble.of(models()[:1])

@@ -13,7 +13,15 @@ from tests.molecules import g2, random_rotation
 from vpotjax.batching import map_arrays
 from vpotjax.io.model import load_model, save_model
 from vpotjax.io.run import new_run_folder, write_config
-from vpotjax.models.property_model import PROPERTIES, PropertySettings, composition, from_irreps, to_irreps
+from vpotjax.models.property_model import (
+    PROPERTIES,
+    PropertyModel,
+    PropertyPrepared,
+    PropertySettings,
+    composition,
+    from_irreps,
+    to_irreps,
+)
 from vpotjax.nn.gated import Gated
 from vpotjax.operators.representation import Representation
 from vpotjax.operators.whitening import fitted_whitening
@@ -249,3 +257,9 @@ def test_bad_input_is_named():
         PropertySettings(Representation((1,), "sto-3g"), "polarizability")
     with pytest.raises(vp.InputError, match="elements"):
         fitted("dipole").predict([g2("HCl")])
+
+
+def test_atoms_and_heavy_atoms_are_counted_without_padding():
+    own = PropertyPrepared(None, {}, np.array([8, 6, 1, 1, 0]))
+    counts = [count(None, own) for count in (PropertyModel.natm, PropertyModel.heavy_atoms)]
+    assert list(map(int, counts)) == [4, 2]

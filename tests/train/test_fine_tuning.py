@@ -11,6 +11,7 @@ from tests.molecules import g2
 from tests.train.test_pipeline import TINY, Silent, dataset_of
 from vpotjax.io.dataset import Dataset
 from vpotjax.io.model import load_model
+from vpotjax.models import Domain
 from vpotjax.nn import MatrixPower
 from vpotjax.train.descent import Descent
 from vpotjax.train.pipeline import train_run
@@ -81,6 +82,7 @@ def test_a_model_learns_another_element(before, tmp_path, levels):
     outcome = tuned((data, before[1]), run, **({"weights": {"mo_energies": 1.0}} if levels else {}))
     new = load_model(run)
     assert (old.settings.species, new.settings.species) == ((1, 8), (1, 7, 8))
+    assert (old.domain, new.domain) == (Domain((0,), 1, 1), Domain((0,), 1, 1))
     water = [s.molecule for s in dataset_of(test=("H2O", 1)).samples]
     kept = dataclasses.replace(new, model=dataclasses.replace(new.model, params=grown(old, new)))
     for name in ("dipole", "mo_energies"):

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 import vpotjax as vp
+from tests.molecules import g2
 from vpotjax.cli import main
 from vpotjax.interop.pyscf_labels import method_description
 from vpotjax.io.dataset import Dataset, embedded_dataset_path, read_dataset, write_dataset
 from vpotjax.io.method import fingerprints
 from vpotjax.io.model import load_model
 from vpotjax.io.run import training_data
-from vpotjax.io.sample import Sample
-from vpotjax.models import Ensemble, MatrixModel
+from vpotjax.models import Domain, Ensemble, MatrixModel
 from vpotjax.nn import Gated
-from vpotjax.train import Labels, calibrated, prepared_buckets
+from vpotjax.train import Labels, calibrated, predictions, prepared_buckets
 from vpotjax.train.config import Training
 from vpotjax.train.descent import Descent
-from vpotjax.train.pipeline import evaluate, require_same_labels, train_run, training_charges
+from vpotjax.train.pipeline import evaluate, require_same_labels, train_run
 
 TINY = Training(
     network=Gated(2, (4,)),
@@ -57,20 +57,6 @@ def dataset_of(**splits):
     return Dataset(chosen, full.attributes)
 
 
-@pytest.mark.parametrize(
-    ("before", "charges", "expected"),
-    [(None, [1], (1,)), (..., [1], (0, 1)), ((-1,), [1, 0], (-1, 0, 1)), ((0,), [0], (0,))],
-)
-def test_charges_of_a_start_are_kept(before, charges, expected):
-    """`...`: the start does not say."""
-    start = (
-        None if before is None else dataclasses.replace(without_weights(), charges=None if before is ... else before)
-    )
-    molecules = [vp.Molecule([1], np.zeros((1, 3)), charge=charge, spin=(1 - charge) % 2) for charge in charges]
-    samples = [Sample("it", "train", molecule, {}) for molecule in molecules]
-    assert training_charges(samples, start) == expected
-
-
 def refused(match, dataset, folder, **options):
     with pytest.raises(vp.InputError, match=match) as error:
         train_run(dataset, folder, dataclasses.replace(TINY, **options), Silent())
@@ -95,11 +81,21 @@ def test_one_molecule_in_every_split_trains_loads_and_evaluates(tmp_path):
     trained_on = training_data(folder)
     assert {k: trained_on[k] for k in ("xc", "large_basis")} == {"xc": "b3lyp", "large_basis": "def2-tzvp"}
     model = load_model(folder)
-    assert model.charges == (0,)
+    assert model.domain == Domain((0,), 1, 1)
     assert model.calibration.keys() >= {"mo_energies", "homo_lumo_gap", "dipole", "polarizability"}
     buckets = [b for _, b in prepared_buckets(dataset.split("validation"), model.settings, LABELS)]
     again = calibrated(model, buckets, ("dipole",)).calibration  # not of what is calibrated already
     np.testing.assert_allclose(again["dipole"], model.calibration["dipole"], rtol=1e-4)
+    grows = {name: own._replace(growth=np.asarray(2.0)) for name, own in model.calibration.items()}
+    of_size = [dataclasses.replace(model, calibration=grows, domain=Domain((0,), n, 2)) for n in (1, 2)]
+    peroxide, padded = [("H2O2", g2("H2O2"))], [("H2O", g2("H2O")), ("H2O2", g2("H2O2"))]
+    smaller, equal = (list(predictions(own, padded))[1] for own in of_size)
+    for name, own in equal.uncertainties.items():
+        factor = 4 if name in grows else 1
+        np.testing.assert_allclose(smaller.uncertainties[name], factor * own, rtol=1e-6)
+    assert not [text for text in equal.warnings if "heavy atoms" in text]
+    (alone,) = predictions(model, peroxide)
+    assert "2 heavy atoms, training molecules have at most 1" in alone.warnings[0]
     rows = evaluate(model, dataset, "test", trained_on)
     for name, row in ((0, 0), (1, 3)):  # the small basis, and the trained model
         for key, value in rows[name].items():

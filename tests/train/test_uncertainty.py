@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 
 from vpotjax.metrics import MoleculeErrors, error_summary
-from vpotjax.models import Calibration
+from vpotjax.models import Calibration, Domain
 from vpotjax.train.evaluate import Evaluation
-from vpotjax.train.report import calibration_text, coverage_text, error_rows
-from vpotjax.train.uncertainty import coverage, errors_and_uncertainties, fitted_calibration, fitted_scale_and_floor
+from vpotjax.train.report import calibration_text, coverage_text, error_rows, growth_text
+from vpotjax.train.uncertainty import (
+    STEEPEST,
+    checked,
+    coverage,
+    errors_and_uncertainties,
+    fitted_calibration,
+    fitted_growth,
+    fitted_scale_and_floor,
+    with_growth,
+)
 from vpotjax.train.uncertainty import with_calibration as calibrated
 from vpotjax.units import HARTREE_TO_EV
 
@@ -52,10 +61,11 @@ def evaluation(errors, uncertainties, natm, compared):
     norms = {name: np.linalg.norm(e, axis=1) / natm for name, e in errors.items()}
     own = {n: MoleculeErrors(np.abs(e).sum(axis=1), compared[n], norms[n]) for n, e in errors.items()}
     spreads = {name: np.linalg.norm(u, axis=1) / natm for name, u in uncertainties.items()}
-    return Evaluation(tuple("abc"), {}, norms, spreads, {}, own, natm, np.zeros(3))
+    return Evaluation(tuple("abc"), {}, norms, spreads, {}, own, natm, np.zeros(3), HEAVY)
 
 
-NATM = np.array([2, 5, 10])
+NATM, HEAVY = np.array([2, 5, 10]), np.array([1, 2, 8])
+DOMAIN = Domain((0,), 8, 8)
 COMPARED = {"dipole": np.full(3, 3), "mo_energies": np.array([4, 4, 4]), "homo_lumo_gap": np.array([1, 1, 0])}
 
 
@@ -72,16 +82,106 @@ def test_the_evaluation_of_a_calibrated_model_needs_no_other_program():
     """Norms over elements, against those of the elements' own uncertainties."""
     _, spreads, raw = example()
     calibration = {name: Calibration(np.asarray(1.5), np.asarray(0.2)) for name in ("dipole", "mo_energies")}
-    found = calibrated(raw, calibration)
+    found = calibrated(raw, calibration, DOMAIN)
     factor = {"dipole": 1.0, "mo_energies": HARTREE_TO_EV}
     for name, own in calibration.items():
         for i, natm in enumerate(NATM):
             each = own.uncertainty(name, spreads[name][i] / factor[name], natm) * factor[name]
             np.testing.assert_allclose(np.linalg.norm(each) / natm, found.uncertainties[name][i], rtol=1e-6)
     np.testing.assert_array_equal(found.uncertainties["homo_lumo_gap"], raw.uncertainties["homo_lumo_gap"])
-    alone = calibrated(raw._replace(uncertainties={}), calibration).uncertainties
+    alone = calibrated(raw._replace(uncertainties={}), calibration, DOMAIN).uncertainties
     np.testing.assert_allclose(alone["dipole"], 0.2)  # per atom
     np.testing.assert_allclose(alone["mo_energies"] * NATM / 2, 0.2 * HARTREE_TO_EV)  # of each of four levels
+
+
+def test_larger_molecules_have_larger_uncertainties():
+    """The evaluation's, against that of the elements; with three molecules of the training's size, and more."""
+    _, spreads, raw = example()
+    own, domain = Calibration(*map(np.asarray, (1.5, 0.2, 2.0))), Domain((0,), 2, 2)
+    found, factor = calibrated(raw, {"mo_energies": own}, domain).uncertainties["mo_energies"], HARTREE_TO_EV
+    for i, (natm, ratio) in enumerate(zip(NATM, (1, 1, 4), strict=True)):
+        each = own.uncertainty("mo_energies", spreads["mo_energies"][i] / factor, natm, ratio) * factor
+        np.testing.assert_allclose(np.linalg.norm(each) / natm, found[i], rtol=1e-6)
+        flat = own._replace(growth=0.0).uncertainty("mo_energies", spreads["mo_energies"][i] / factor, natm, ratio)
+        np.testing.assert_allclose(each, ratio**2 * flat * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.5, 2.0])
+def test_growth_is_that_with_which_errors_were_drawn(growth):
+    rng = np.random.default_rng(0)
+    ratios = rng.uniform(1.1, 3.0, 20000)
+    np.testing.assert_allclose(fitted_growth(rng.normal(size=20000) * ratios**growth, ratios), growth, atol=0.03)
+
+
+def drawn(sizes, growth, seed=0):
+    """Gaps of molecules of so many heavy atoms, with errors that grow from the second heavy atom on."""
+    rng, sizes = np.random.default_rng(seed), np.asarray(sizes)
+    errors = rng.normal(size=len(sizes)) * 0.3 * np.maximum(sizes / 2, 1) ** growth
+    natm = np.full(len(sizes), 4)
+    own = MoleculeErrors(np.abs(errors), np.ones(len(sizes), int), np.abs(errors) / natm)
+    names = tuple(map(str, range(len(sizes))))
+    nothing = {"homo_lumo_gap": np.zeros(len(sizes))}
+    return Evaluation(
+        names, {}, {"homo_lumo_gap": own.norm}, nothing, {}, {"homo_lumo_gap": own}, natm, 0 * natm, sizes
+    )
+
+
+def test_scale_and_floor_come_from_the_size_of_the_training_growth_from_beyond():
+    domain, mixed = Domain((0,), 2, 2), drawn([1, 2] * 2000 + [4, 6] * 2000, 1.5)
+    (own,) = fitted_calibration(mixed, domain).values()
+    np.testing.assert_allclose(own.floor * HARTREE_TO_EV, 0.3, rtol=0.05)
+    np.testing.assert_allclose(own.growth, 1.5, atol=0.05)
+    assert checked(domain, mixed) == Domain((0,), 2, 6)
+    assert 0.6 < coverage(calibrated(mixed, {"homo_lumo_gap": own}, domain), "homo_lumo_gap")[0] < 0.75
+    again = with_growth({"homo_lumo_gap": own._replace(growth=np.asarray(3.0))}, mixed, domain)["homo_lumo_gap"]
+    np.testing.assert_allclose(again.growth, own.growth, rtol=1e-6)  # what it was does not matter
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most"), [([1, 2, 2, 4, 4], 2), ([4] * 9, 4), ([1] * 9, 2), ([4, 4], 4), ([1] + [4] * 9, 4)]
+)
+def test_too_few_of_either_size_show_no_growth(sizes, most):
+    """All give the floor then; of one small molecule it would be an accident."""
+    domain, own = Domain((0,), 2, 2), drawn(sizes, 1.0)
+    (found,) = fitted_calibration(own, domain).values()
+    assert found.growth == 0
+    np.testing.assert_allclose(found.floor * HARTREE_TO_EV, np.sqrt(np.mean(own.errors["homo_lumo_gap"].absolute ** 2)))
+    assert checked(domain._replace(checked=9), own).checked == most  # of another calibration before
+    unknown = fitted_calibration(own, Domain())["homo_lumo_gap"]
+    assert (unknown.growth, checked(Domain(), own)) == (0, Domain())
+
+
+def test_geometries_of_one_molecule_and_what_cannot_be_compared_show_no_growth():
+    domain, mixed = Domain((0,), 2, 2), drawn([1] * 9 + [4] * 9, 3.0)
+    one = mixed._replace(names=tuple("abcdefghi") + ("same",) * 9)
+    lost = mixed.errors["homo_lumo_gap"]._replace(compared=np.array([1] * 13 + [0] * 5))
+    for own in (one, mixed._replace(errors={"homo_lumo_gap": lost})):
+        assert fitted_calibration(own, domain)["homo_lumo_gap"].growth == 0
+        assert checked(domain, own) == domain
+    assert fitted_calibration(mixed, domain)["homo_lumo_gap"].growth > 1
+
+
+def test_errors_that_do_not_grow_have_a_growth_of_zero():
+    domain, shrinking = Domain((0,), 2, 2), drawn([2] * 50 + [4] * 50, -1.0)
+    own = fitted_calibration(shrinking, domain)
+    assert own["homo_lumo_gap"].growth == 0
+    assert growth_text(own, domain) is None
+    assert fitted_growth(np.full(9, 1e9), np.full(9, 1.1)) == STEEPEST
+
+
+def test_what_is_not_evaluated_keeps_its_calibration():
+    domain, mixed = Domain((0,), 2, 2), drawn([4] * 900, 1.5)
+    other = Calibration(*map(np.asarray, (1.0, 0.3 / HARTREE_TO_EV, 0.7)))
+    found = with_growth({"homo_lumo_gap": other, "dipole": other}, mixed, domain)
+    assert found["dipole"] is other
+    np.testing.assert_allclose(found["homo_lumo_gap"].growth, 1.5, atol=0.1)
+    assert "dipole" not in calibrated(mixed, found, domain).uncertainties
+    assert with_growth({"dipole": other}, drawn([1] * 9, 1.5), domain) == {"dipole": other}
+    found["homo_lumo_gap"] = other._replace(growth=np.asarray(STEEPEST))
+    text = growth_text(found, domain._replace(checked=4)) or ""
+    assert text.startswith("Uncertainties of n > 2 heavy atoms are multiplied by (n/2)^g with g of ")
+    assert text.endswith("gap at least 4, μ 0.7; fitted up to n = 4")
+    assert growth_text({"dipole": other._replace(growth=np.zeros(()))}, domain) is None
 
 
 def test_what_grows_with_the_molecule_is_calibrated_per_atom():
@@ -113,7 +213,7 @@ def test_what_cannot_be_compared_has_no_calibration_and_failures_are_counted():
     errors, spreads, _ = example()
     errors["dipole"][:] = np.nan  # HOMO and LUMO have the same energy
     raw = evaluation(errors, spreads, NATM, {**COMPARED, "homo_lumo_gap": np.zeros(3)})
-    calibration = fitted_calibration(raw)
+    calibration = fitted_calibration(raw, DOMAIN)
     assert calibration.keys() == {"mo_energies"}
     assert coverage(raw, "dipole") == (0, 0)
     assert np.isnan(coverage(raw, "homo_lumo_gap")).all()
@@ -122,8 +222,8 @@ def test_what_cannot_be_compared_has_no_calibration_and_failures_are_counted():
 
 def test_a_fit_to_molecules_holds_for_them_and_is_told():
     _, _, raw = example()
-    calibration = fitted_calibration(raw)
-    within = calibrated(raw, calibration)
+    calibration = fitted_calibration(raw, DOMAIN)
+    within = calibrated(raw, calibration, DOMAIN)
     for name in raw.norms:
         errors, uncertainties = errors_and_uncertainties(within, name)
         assert 0.3 < np.sqrt(np.mean((errors / uncertainties) ** 2)) < 1.1  # 1, but for the bound of the scale

@@ -1,4 +1,6 @@
-"""The command line: vpotjax demo | train | evaluate | predict | reference | import | export | split | info."""
+"""The command line: vpotjax demo | train | evaluate | calibrate | predict | reference | import | export | split |
+info.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vpotjax demo | train | evaluate."""
+"""vpotjax demo | train | evaluate | calibrate."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tyro
 from vpotjax._checks import InputError
 from vpotjax.cli.session import configure_jax, join_processes
 from vpotjax.io.dataset import SPLIT_BY, Dataset, embedded_dataset_path, read_dataset
+from vpotjax.io.sample import SPLITS
 from vpotjax.train.config import Place, Training, config_text, read_config
 from vpotjax.train.descent import Descent
 
@@ -66,6 +67,22 @@ class Evaluate:
     """Name of a split of the file; default: the one that the model was trained with."""
     json: Path | None = None
     """New file for all numbers."""
+    any_method: bool = False
+    """Labels of another functional, or of a basis that is another one by the same name, will do; default: an error."""
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Fit how uncertainties grow beyond the size of the training molecules, by labels of some larger ones; weights, and
+    uncertainties of that size, stay.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """folder that 'demo' or 'train' wrote"""
+    data: tyro.conf.Positional[Path]
+    """HDF5 file; molecules with more heavy atoms than all of the training count, at least five"""
+    split: tuple[str, ...] = SPLITS
+    """Of the file that count; give those alone on which the model will not be tested."""
     any_method: bool = False
     """Labels of another functional, or of a basis that is another one by the same name, will do; default: an error."""
 
@@ -202,8 +219,34 @@ def _evaluate(command: Evaluate) -> None:
         command.json.write_text(json.dumps({"method": _method(dataset), "splits": tables}, indent=1) + "\n")
 
 
+def _calibrate(command: Calibrate) -> None:
+    configure_jax()
+    from rich.console import Console
+
+    from vpotjax.io.model import load_model, replace_model
+    from vpotjax.io.run import training_data, write_metrics
+    from vpotjax.train.growth import calibrate
+    from vpotjax.train.report import LARGER_ERRORS, coverage_text, error_table, growth_text
+
+    dataset, trained_on, console = read_dataset(command.data), training_data(command.run), Console(width=110)
+    done = calibrate(load_model(command.run), dataset, trained_on, command.split, command.any_method)
+    before, now = done.rows
+    sizes = f"{done.model.domain.size + 1} to {done.model.domain.checked} heavy atoms"
+    console.print(
+        error_table([now | {"model": "model"}], f"{len(done.names)} geometries of {sizes} against {_method(dataset)}")
+    )
+    said = [growth_text(done.model.calibration, done.model.domain) or "Uncertainties do not grow with the size"]
+    said += [f"{when}. {text}" for when, row in (("Before", before), ("Now", now)) if (text := coverage_text(row))]
+    for text in said:
+        console.print(text, highlight=False)
+    replace_model(command.run, done.model)
+    write_metrics(command.run, LARGER_ERRORS, [now])
+    console.print(f"Written to {command.run}: checkpoint, {LARGER_ERRORS}", highlight=False)
+
+
 COMMANDS: dict[type, Any] = {
     Demo: _demo,
     Train: _train,
     Evaluate: _evaluate,
+    Calibrate: _calibrate,
 }

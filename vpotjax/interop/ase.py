@@ -31,7 +31,7 @@ UNITS = {
 volume, Å³.
 """
 OBSERVABLE = {"charges": "lowdin_charges"}  # where the name is another one in the table
-UNCERTAINTY, EXCESS = "_uncertainty", "excess"
+UNCERTAINTY, EXCESS, WARNINGS = "_uncertainty", "excess", "warnings"
 
 
 class VpotjaxCalculator(Calculator):
@@ -41,9 +41,10 @@ class VpotjaxCalculator(Calculator):
         atoms.get_dipole_moment(); atoms.calc.results["polarizability"]
 
     `results` has the quantities of UNITS without the energy, or the one that a model of a property has;
-    "dipole_uncertainty" and so on, see `vpotjax.models.Prediction`; and "excess", how far a pair of atoms is outside
-    the range of the training molecules: above 1 it is, and the numbers are not to be trusted; infinite where none of
-    them had the charge. There are no forces. Charge and spin are what the atoms state, see `Molecule.from_ase`.
+    "dipole_uncertainty" and so on, see `vpotjax.models.Prediction`; "excess", how far a pair of atoms is outside the
+    range of the training molecules: above 1 it is, and the numbers are not to be trusted; infinite where none of them
+    had the charge; and "warnings", of charge and size, in words. There are no forces. Charge and spin are what the
+    atoms state, see `Molecule.from_ase`.
 
     Args:
         model: from `vpotjax.io.load_model`, of F or of a property.
@@ -90,7 +91,8 @@ class VpotjaxCalculator(Calculator):
             self.results[name] = _plain(prediction.values[own], factor)
             if own in prediction.uncertainties:
                 self.results[name + UNCERTAINTY] = _plain(prediction.uncertainties[own], factor)
-        foreign = self.model.foreign_charge(molecule.charge) is not None
+        self.results[WARNINGS] = list(self.model.domain.doubts(molecule))
+        foreign = self.model.domain.foreign(molecule.charge)
         self.results[EXCESS] = np.inf if foreign else float(np.max(prediction.excess))
 
 

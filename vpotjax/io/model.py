@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from vpotjax.io.run import CHECKPOINT, CONFIG_FILE, VERSION, read_config
 from vpotjax.io.settings import KINDS, Settings, json_ready, settings_from_json, settings_json
 from vpotjax.models import Ensemble, MatrixModel, MatrixSettings, PropertyModel, PropertySettings
 from vpotjax.models.calibration import Calibration
+from vpotjax.models.domain import Domain
 from vpotjax.models.linear_map import LinearMap
 from vpotjax.nn import Network
 from vpotjax.operators.blocks import Irrep
@@ -34,8 +37,8 @@ from vpotjax.operators.whitening import Whitening
 __all__ = ["load_model", "save_model", "settings_from_json", "settings_json"]
 
 SCREENING_BASIS = "sap_grasp_small"  # the fits of `screened_potential`
-CALIBRATION = "calibration"  # of a checkpoint: scale and floor by observable
-CHARGES = "charges"  # of its record: those of the training molecules
+CALIBRATION = "calibration"  # of a checkpoint: scale, floor and growth by observable; older ones have no growth
+DOMAIN = "domain"  # of its record
 SHOWN = 4  # differences in a message
 
 
@@ -57,10 +60,29 @@ def save_model(
     settings, arrays = own.settings, _arrays(own)
     _require_shapes("the model", arrays, _shapes(settings, own.members, arrays, initial_shapes(settings)))
     record = {"kind": KINDS[type(settings)], "version": VERSION, "members": own.members, **_fit_record(settings)}
-    record[CHARGES] = None if own.charges is None else list(own.charges)
+    record[DOMAIN] = own.domain._asdict()
     if data is not None:
         record["data"] = json_ready(data)
     write_checkpoint(Path(folder) / CHECKPOINT, arrays, record)
+
+
+def replace_model(folder: str | Path, model: Ensemble[Any]) -> None:
+    """The checkpoint of a run again, with another calibration; the one before stays until the new one is in its place.
+
+    Raises:
+        InputError: the folder has no configuration of this model, or as of `save_model`.
+    """
+    place, data = Path(folder), read_config(Path(folder)).get("data")
+    final, before = place / CHECKPOINT, place / f"{CHECKPOINT}-before"
+    with tempfile.TemporaryDirectory(prefix=f"{CHECKPOINT}-", dir=place) as made:
+        save_model(made, model, data)
+        final.rename(before)
+        try:
+            (Path(made) / CHECKPOINT).rename(final)
+        except BaseException:
+            before.rename(final)
+            raise
+    shutil.rmtree(before)
 
 
 def load_model(path: str | Path, network: Network | None = None) -> Ensemble[Any]:
@@ -75,16 +97,16 @@ def load_model(path: str | Path, network: Network | None = None) -> Ensemble[Any
             its settings, network or basis sets are not those that the weights fit.
     """
     settings, arrays, record = _load(Path(path), network)
-    members, charges = record["members"], record.get(CHARGES)
-    charges = None if charges is None else tuple(charges)
+    members, known = record["members"], record.get(DOMAIN, {"charges": record.get("charges") or ()})  # of older ones
+    domain = Domain(tuple(known["charges"]), known.get("size", 0), known.get("checked", 0))
     whitening = _whitening(arrays["whitening"]) if "whitening" in arrays else None
     linear, scale, params = LinearMap(_by_irrep(arrays["linear"])), arrays["scale"], arrays.get("params")
     calibration = {name: Calibration(*map(np.asarray, own)) for name, own in arrays.get(CALIBRATION, {}).items()}
     if isinstance(settings, PropertySettings):
         model = PropertyModel(settings, whitening, linear, arrays["per_atom"], scale, params)
-        return Ensemble(members, model, calibration, charges)
+        return Ensemble(members, model, calibration, domain)
     assert whitening is not None  # by its shapes
-    return Ensemble(members, MatrixModel(settings, whitening, linear, scale, params), calibration, charges)
+    return Ensemble(members, MatrixModel(settings, whitening, linear, scale, params), calibration, domain)
 
 
 def _load(folder: Path, network: Network | None) -> tuple[Settings, dict[str, Any], dict[str, Any]]:
@@ -240,7 +262,8 @@ def _shapes(settings: Settings, members: int, arrays: Mapping[str, Any], initial
     if isinstance(settings, PropertySettings):
         shapes["per_atom"] = _zeros(species)
     if CALIBRATION in arrays:
-        shapes[CALIBRATION] = {name: _zeros(2) for name in arrays[CALIBRATION] if name in OBSERVABLES}
+        known = {name: own for name, own in arrays[CALIBRATION].items() if name in OBSERVABLES}
+        shapes[CALIBRATION] = {name: _zeros(2 if np.shape(own) == (2,) else 3) for name, own in known.items()}
     linear = isinstance(settings, PropertySettings) and "params" not in arrays
     if linear and "whitening" not in arrays:
         return shapes

@@ -14,6 +14,7 @@ from vpotjax._pytree import pytree, static_field
 from vpotjax._typing import Array
 from vpotjax.batching import Batch
 from vpotjax.models.calibration import Calibration
+from vpotjax.models.domain import Domain
 from vpotjax.models.matrix_model import MatrixModel
 from vpotjax.models.property_model import PropertyModel
 
@@ -44,14 +45,13 @@ class Ensemble(Generic[Model]):
         members: how many.
         model: of a matrix, or of a property, whose `params` have a leading axis of members.
         calibration: by observable, from molecules that gave the networks no gradients; of some or none.
-        charges: of the training molecules, ascending; None where that is not known. What a model sees of a molecule
-            does not depend on its charge.
+        domain: charges and sizes of the training molecules.
     """
 
     members: int = static_field()
     model: Model
     calibration: Mapping[str, Calibration] = dataclasses.field(default_factory=dict)
-    charges: tuple[int, ...] | None = static_field(default=None)
+    domain: Domain = static_field(default=Domain())
 
     @staticmethod
     def of(models: Sequence[Model]) -> Ensemble[Model]:
@@ -64,15 +64,6 @@ class Ensemble(Generic[Model]):
             raise InputError("models is empty; give at least one.")
         params = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *(m.params for m in models))
         return Ensemble(len(models), dataclasses.replace(models[0], params=params))
-
-    def foreign_charge(self, charge: int) -> str | None:
-        """Why a molecule of that charge is not to be predicted, in words; None where training molecules had it."""
-        if charge in (self.charges or (0,)):
-            return None
-        known = "not known" if self.charges is None else ", ".join(map(str, self.charges))
-        return (
-            f"charge {charge}, training molecules: {known}; the model sees nuclei alone, levels may be off by many eV"
-        )
 
     @property
     def settings(self) -> Any:
@@ -122,8 +113,9 @@ class Ensemble(Generic[Model]):
         every = jax.lax.map(observed, rows)
         values = {name: x[0] for name, x in every.items()}
         spreads = {name: _spread(x[1:]) if several else jnp.zeros_like(x[0]) for name, x in every.items()}
+        ratio = self.domain.ratio(self.model.heavy_atoms(prepared))
         uncertainties = {name: s for name, s in spreads.items() if several} | {
-            name: own.uncertainty(name, spreads[name], self.model.natm(prepared))
+            name: own.uncertainty(name, spreads[name], self.model.natm(prepared), ratio)
             for name, own in self.calibration.items()
             if name in spreads
         }

@@ -289,6 +289,11 @@ class MatrixModel:
         """() number of atoms."""
         return jnp.sum(jnp.asarray(prepared.space.basis.nuclear_charges) > 0)
 
+    def heavy_atoms(self, prepared: Prepared) -> jax.Array:
+        """() number of atoms other than hydrogen."""
+        heavy = jnp.asarray(self.settings.species)[jnp.asarray(prepared.inputs.elements)] > 1
+        return jnp.sum(heavy & (jnp.asarray(prepared.space.basis.nuclear_charges) > 0))
+
     def __call__(self, molecule: Batch) -> Solution:
         """The whole chain for one molecule of a batch that `settings.batch` made."""
         prepared = self.prepared(self.settings.geometry(molecule))

@@ -167,12 +167,12 @@ class PropertyPrepared:
     Attributes:
         inputs: of the network; None where a linear model has no whitening.
         linear: the property without the network, by irrep (2λ+1,).
-        natm: () number of atoms.
+        numbers: (natm,) atomic numbers, 0 for padding.
     """
 
     inputs: NetworkInputs | None
     linear: Mapping[Irrep, Array]
-    natm: Array
+    numbers: Array
 
 
 @pytree
@@ -208,8 +208,7 @@ class PropertyModel:
     def prepared(self, geometry: PropertyGeometry) -> PropertyPrepared:
         """Linear map and network inputs of one molecule."""
         inputs = None if self.whitening is None else self.whitening(geometry.features, self.settings.precision)
-        natm = jnp.sum(jnp.asarray(geometry.numbers) > 0)
-        return PropertyPrepared(inputs, self.linear_part(geometry.features, geometry.numbers), natm)
+        return PropertyPrepared(inputs, self.linear_part(geometry.features, geometry.numbers), geometry.numbers)
 
     def output(self, prepared: PropertyPrepared) -> dict[Irrep, jax.Array]:
         """By irrep (2λ+1,), with the network."""
@@ -244,7 +243,11 @@ class PropertyModel:
 
     def natm(self, prepared: PropertyPrepared) -> jax.Array:
         """() number of atoms."""
-        return jnp.asarray(prepared.natm)
+        return jnp.sum(jnp.asarray(prepared.numbers) > 0)
+
+    def heavy_atoms(self, prepared: PropertyPrepared) -> jax.Array:
+        """() number of atoms other than hydrogen."""
+        return jnp.sum(jnp.asarray(prepared.numbers) > 1)
 
     def __call__(self, molecule: Batch) -> jax.Array:
         """The property of one molecule of a batch that `settings.batch` made."""

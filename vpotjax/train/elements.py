@@ -78,7 +78,7 @@ def with_elements(
     sizes = {len(old): nearest, kind_count(len(old)): kinds}
     params = jax.tree.map(lambda own, shape: _grown(own, shape.shape, sizes), model.params, initial_shapes(settings))
     grown = MatrixModel(settings, whitening, linear, model.scale, params)
-    return Ensemble(before.members, grown)
+    return Ensemble(before.members, grown, domain=before.domain)
 
 
 def _kinds(old: Sequence[int], new: Sequence[int], nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,6 +32,7 @@ class Evaluation(NamedTuple):
         errors: of each molecule by observable.
         natm: atoms of each molecule.
         excess: how far each molecule is from the training molecules, see `Whitening.excess`; 0 without a model.
+        heavy_atoms: of each molecule, all but hydrogen; 0 without a model.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,16 @@ class Evaluation(NamedTuple):
     errors: dict[str, MoleculeErrors]
     natm: np.ndarray
     excess: np.ndarray
+    heavy_atoms: np.ndarray
+
+
+class _Observed(NamedTuple):
+    """Values and uncertainties by observable, excess and heavy atoms, of the molecules of a bucket."""
+
+    values: Mapping[str, Any]
+    uncertainties: Mapping[str, Any]
+    excess: np.ndarray
+    heavy_atoms: np.ndarray
 
 
 def comparable(labels: Sequence[str], target: str = "fock") -> tuple[str, ...]:
@@ -61,28 +72,28 @@ def evaluated(ensemble: Ensemble[Any], buckets: Sequence[Bucket], names: Sequenc
         names: of the table.
     """
 
-    def observed(bucket: Bucket) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+    def observed(bucket: Bucket) -> _Observed:
         content = with_model(bucket, ensemble.model).content
-        prediction = in_chunks(lambda own: _predictions(ensemble, own, tuple(names)), content)
-        return prediction.values, prediction.uncertainties, np.max(prediction.excess, axis=1)
+        prediction, heavy = in_chunks(lambda own: _predictions(ensemble, own, tuple(names)), content)
+        return _Observed(prediction.values, prediction.uncertainties, np.max(prediction.excess, axis=1), heavy)
 
     return _evaluation(observed, buckets, names)
 
 
 @functools.partial(quick_jit, static_argnums=2)
 def _predictions(ensemble: Ensemble[Any], content: Any, names: tuple[str, ...]) -> Any:
-    return over_molecules(lambda one: ensemble.prediction(one, names), content)
+    return over_molecules(lambda one: (ensemble.prediction(one, names), ensemble.model.heavy_atoms(one)), content)
 
 
 def small_basis_errors(buckets: Sequence[Bucket], names: Sequence[str]) -> Evaluation:
     """Errors of the labels in the small basis against those in the large one: the basis-set error."""
 
-    def observed(bucket: Bucket) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+    def observed(bucket: Bucket) -> _Observed:
         values: Mapping[str, Any] = {} if bucket.small is None else bucket.small.values
         own = {n: values[OBSERVABLES[n].label] for n in names if n != "homo_lumo_gap"}
         if "homo_lumo_gap" in names and bucket.small is not None:
             own["homo_lumo_gap"] = _gaps(own.get("mo_energies", values["mo_energies"]), bucket.small)
-        return own, {}, np.zeros(len(bucket))
+        return _Observed(own, {}, np.zeros(len(bucket)), np.zeros(len(bucket), int))
 
     return _evaluation(observed, buckets, names)
 
@@ -94,27 +105,27 @@ def _gaps(energies: Array, small: Reference) -> jax.Array:
 
 
 def _evaluation(
-    observed: Callable[[Bucket], tuple[dict[str, Any], dict[str, Any], np.ndarray]],
+    observed: Callable[[Bucket], _Observed],
     buckets: Sequence[Bucket],
     names: Sequence[str],
 ) -> Evaluation:
     errors: dict[str, list[MoleculeErrors]] = {name: [] for name in names}
     uncertainties: dict[str, list[np.ndarray]] = {}
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in names}
-    excess: list[np.ndarray] = []
+    seen: list[_Observed] = []
     labels = {OBSERVABLES[name].label for name in names}
     buckets = [b.with_labels(labels) for b in buckets if len(b)]
     for bucket in buckets:
-        values, own_uncertainties, far = observed(bucket)
-        excess.append(far)
+        found = observed(bucket)
+        seen.append(found)
         for name in names:
             wanted = jax.vmap(lambda v, r, n=name: molecule_errors(n, v, r))(
-                jnp.asarray(values[name]), bucket.reference
+                jnp.asarray(found.values[name]), bucket.reference
             )
             errors[name].append(jax.tree.map(np.asarray, wanted))
-            pairs[name].append(_compared(name, values[name], bucket.reference))
-        for name, x in own_uncertainties.items():
-            own = jax.vmap(functools.partial(_uncertainty_norm, name))(values[name], x, bucket.reference)
+            pairs[name].append(_compared(name, found.values[name], bucket.reference))
+        for name, x in found.uncertainties.items():
+            own = jax.vmap(functools.partial(_uncertainty_norm, name))(found.values[name], x, bucket.reference)
             uncertainties.setdefault(name, []).append(np.asarray(own))
     joint = {n: MoleculeErrors(*map(np.concatenate, zip(*parts, strict=True))) for n, parts in errors.items()}
     return Evaluation(
@@ -125,7 +136,8 @@ def _evaluation(
         pairs={n: (np.concatenate([a for a, _ in p]), np.concatenate([b for _, b in p])) for n, p in pairs.items()},
         errors=joint,
         natm=np.concatenate([np.asarray(b.reference.natm) for b in buckets]),
-        excess=np.concatenate(excess),
+        excess=np.concatenate([own.excess for own in seen]),
+        heavy_atoms=np.concatenate([own.heavy_atoms for own in seen]),
     )
 
 

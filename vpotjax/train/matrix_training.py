@@ -21,7 +21,16 @@ from vpotjax.train.elements import with_elements
 from vpotjax.train.evaluate import comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, linear_fit, prepared, whitened
 from vpotjax.train.samples import Labels
-from vpotjax.train.stages import IN_MEMORY, Folders, Reporter, Trained, concluded, split_buckets, trained_networks
+from vpotjax.train.stages import (
+    IN_MEMORY,
+    Folders,
+    Reporter,
+    Trained,
+    concluded,
+    split_buckets,
+    trained_networks,
+    training_domain,
+)
 
 
 def trained_matrix(
@@ -82,7 +91,8 @@ def trained_matrix(
     fitted = trained_networks(
         start, settings, train, validation, training.loss(residual), training, reporter, folders, before
     )
-    return concluded(fitted, buckets, names, evaluations, reporter)
+    domain = training_domain(parts["train"], before)
+    return concluded(fitted, buckets, names, evaluations, domain, reporter)
 
 
 def _kept_start(states: Path | None, make: Callable[[], MatrixModel]) -> MatrixModel:

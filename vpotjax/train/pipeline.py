@@ -35,7 +35,7 @@ from vpotjax.train.matrix_training import basis_of_matrices, trained_matrix
 from vpotjax.train.page import write_report
 from vpotjax.train.property_training import trained_property
 from vpotjax.train.report import VALIDATION_ERRORS, error_rows, parity_plots
-from vpotjax.train.samples import Labels, prepared_buckets
+from vpotjax.train.samples import Bucket, Labels, prepared_buckets
 from vpotjax.train.stages import Folders, Reporter
 
 METHODS = "methods"  # among the attributes of the training data in a run
@@ -102,21 +102,14 @@ def train_run(dataset: Dataset, folder: str | Path, training: Training, reporter
             else:
                 trained = trained_property(parts, training, settings, *how)
         rows = error_rows(trained.evaluations)
-        model = dataclasses.replace(trained.model, charges=training_charges(parts["train"], before))
         if run is None:
-            return Outcome(model, rows, [])
+            return Outcome(trained.model, rows, [])
         write_metrics(run, "test_errors.csv", rows)
         write_metrics(run, VALIDATION_ERRORS, error_rows({"trained": trained.validation}))
         plots, text = parity_plots(run, trained.evaluations), toml_text(training, comments=False)
         write_report(run, trained.history, rows, trained.evaluations["trained"], parts["test"], plots, text)
-        save_model(run, model, content["data"])  # last: with it the training is finished
-    return Outcome(model, rows, sorted(run.iterdir()))
-
-
-def training_charges(samples: Sequence[Sample], before: Ensemble[Any] | None) -> tuple[int, ...]:
-    """Of the training molecules, and of those of the model before; neutral ones where that does not say."""
-    known = () if before is None else before.charges or (0,)
-    return tuple(sorted({*known, *(int(s.molecule.charge) for s in samples)}))
+        save_model(run, trained.model, content["data"])  # last: with it the training is finished
+    return Outcome(trained.model, rows, sorted(run.iterdir()))
 
 
 @contextlib.contextmanager
@@ -194,19 +187,34 @@ def evaluate(
         InputError: the labels are of another method or in other bases, the split is empty, or it has elements that the
             model was not trained on.
     """
-    if model.settings.target == "density":
-        raise InputError(f"the model's target is {model.settings.target!r}, which has no orbital energies; train F.")
+    require_levels(model)
     require_same_labels(dataset, trained_on, any_method)
     small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
     samples = samples_of(dataset, split)
     require_elements(samples, model.settings.species, split)
-    names = comparable(list(samples[0].labels.get(large, {})), model.settings.target)
-    labels = Labels(large, small, names)
-    buckets = [b for _, b in prepared_buckets(samples, model.settings, labels)]
+    buckets, names = labelled_buckets(model, samples, dataset)
     errors = {"model": evaluated(model, buckets, names)}
     if small != large and names != ("energy",) and all(b.small is not None for b in buckets):
         errors = {small: small_basis_errors(buckets, names), **errors}
     return error_rows(errors)
+
+
+def labelled_buckets(
+    model: Ensemble[Any], samples: Sequence[Sample], dataset: Dataset
+) -> tuple[list[Bucket], tuple[str, ...]]:
+    """Buckets of samples, and what of the table can be compared of all of them."""
+    small, large = (str(dataset.attribute(key)) for key in ("small_basis", "large_basis"))
+    having = [
+        name for name in samples[0].labels.get(large, {}) if all(name in s.labels.get(large, {}) for s in samples)
+    ]
+    names = comparable(having, model.settings.target)
+    return [b for _, b in prepared_buckets(samples, model.settings, Labels(large, small, names))], names
+
+
+def require_levels(model: Ensemble[Any]) -> None:
+    """Raise InputError where a model has a density, and no F."""
+    if model.settings.target == "density":
+        raise InputError(f"the model's target is {model.settings.target!r}, which has no orbital energies; train F.")
 
 
 def samples_of(dataset: Dataset, split: str) -> list[Sample]:

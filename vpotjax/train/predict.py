@@ -156,7 +156,7 @@ def _unpadded(
         return {key: x[tuple(slice(sizes[a]) for a in OBSERVABLES[key].axes)] for key, x in values.items()}
 
     values = cut(prediction.values)
-    doubts = [*filter(None, [ensemble.foreign_charge(molecule.charge)])]
+    doubts = [*ensemble.domain.doubts(molecule)]
     doubts += warnings_of(molecule, batch, prediction.excess, values)
     return MoleculePrediction(name, molecule, values, cut(prediction.uncertainties), doubts)
 

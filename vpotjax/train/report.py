@@ -13,10 +13,11 @@ from vpotjax._checks import InputError
 from vpotjax.electronic.observables import DERIVED, OBSERVABLES, Observable
 from vpotjax.metrics import bootstrap_interval
 from vpotjax.models.calibration import Calibration
+from vpotjax.models.domain import Domain
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.train.evaluate import Evaluation
 from vpotjax.train.predict import MoleculePrediction
-from vpotjax.train.uncertainty import coverage
+from vpotjax.train.uncertainty import STEEPEST, coverage
 from vpotjax.units import EBOHR_TO_DEBYE, HARTREE_TO_EV
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-VALIDATION_ERRORS = "validation_errors.csv"
-"""File of a run."""
+VALIDATION_ERRORS, LARGER_ERRORS = "validation_errors.csv", "larger_errors.csv"
+"""Files of a run."""
 
 
 def error_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, float | str]]:
@@ -71,6 +72,23 @@ def calibration_text(calibration: Mapping[str, Calibration], count: int, several
     return f"Uncertainties by {count} validation geometries, added in quadrature: {', '.join(parts)}"
 
 
+def growth_text(calibration: Mapping[str, Calibration], domain: Domain) -> str | None:
+    """How uncertainties grow with the size of a molecule, in one line; None where they do not.
+
+    Args:
+        calibration: by observable.
+        domain: of the training molecules.
+    """
+    grown = {OBSERVABLES[name].symbol: float(own.growth) for name, own in calibration.items() if own.growth > 0}
+    parts = [f"{symbol} {'at least ' * (growth >= STEEPEST)}{growth:.2g}" for symbol, growth in grown.items()]
+    if not parts:
+        return None
+    return (
+        f"Uncertainties of n > {domain.size} heavy atoms are multiplied by (n/{domain.size})^g with g of "
+        f"{', '.join(parts)}; fitted up to n = {domain.checked}"
+    )
+
+
 def coverage_text(row: Mapping[str, float | str]) -> str | None:
     """How often uncertainties hold, in one line; None where the model has none.
 
@@ -114,9 +132,10 @@ def expected_text(run: Path, model: Ensemble[Any]) -> str | None:
     )
     text = f"Mean errors of the model's validation molecules: {errors}."
     if model.calibration:
-        return (
-            f"{text} Uncertainties (±): one standard deviation of the error by these, of |μ| and tr α/3 at most that."
-        )
+        grown = any(own.growth > 0 for own in model.calibration.values())
+        more = f" and by larger ones of up to {model.domain.checked} heavy atoms" if grown else ""
+        by = f"one standard deviation of the error by these{more}"
+        return f"{text} Uncertainties (±): {by}, of |μ| and tr α/3 at most that."
     if model.members > 1:
         return f"{text} Uncertainties (±) are the spread of its networks, to which their common errors are added."
     return text

@@ -11,15 +11,16 @@ import numpy as np
 
 from vpotjax.io.sample import Sample
 from vpotjax.losses import Loss
+from vpotjax.models.domain import Domain
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.models.matrix_model import MatrixSettings
 from vpotjax.models.property_model import PropertySettings
 from vpotjax.train.config import Training
 from vpotjax.train.evaluate import Evaluation, evaluated
 from vpotjax.train.fit import Fitted, fit
-from vpotjax.train.report import calibration_text, idle_text
+from vpotjax.train.report import calibration_text, growth_text, idle_text
 from vpotjax.train.samples import Bucket, Labels, prepared_buckets
-from vpotjax.train.uncertainty import fitted_calibration, with_calibration
+from vpotjax.train.uncertainty import checked, fitted_calibration, with_calibration
 
 
 class Reporter(Protocol):
@@ -96,11 +97,17 @@ def trained_networks(
     )
 
 
+def training_domain(samples: Sequence[Sample], before: Ensemble[Any] | None) -> Domain:
+    """Of training molecules, and of the model that the training starts from, if from one."""
+    return Domain.of((s.molecule for s in samples), None if before is None else before.domain)
+
+
 def concluded(
     fitted: Fitted,
     buckets: Mapping[str, Sequence[Bucket]],
     names: Sequence[str],
     evaluations: Mapping[str, Evaluation],
+    domain: Domain,
     reporter: Reporter,
 ) -> Trained:
     """The end of a training: the model on test and validation molecules, and what is to be said of it.
@@ -110,16 +117,19 @@ def concluded(
         buckets: by split, with geometry for content.
         names: of the observables that are compared.
         evaluations: of the test molecules, of other models.
+        domain: of the training molecules.
         reporter: is told.
     """
     for name, count in fitted.left_out.most_common(5):
         reporter.say(f"left out {count} times, its gradient was not finite: {name}")
     tested, held_out = (evaluated(fitted.model, buckets[part], names) for part in ("test", "validation"))
-    calibration = fitted_calibration(held_out)
-    model = dataclasses.replace(fitted.model, calibration=calibration)
+    calibration = fitted_calibration(held_out, domain)
+    model = dataclasses.replace(fitted.model, calibration=calibration, domain=checked(domain, held_out))
     if text := calibration_text(calibration, len(held_out.names), fitted.model.members > 1):
+        reporter.say(text)
+    if text := growth_text(calibration, model.domain):
         reporter.say(text)
     if idle := idle_text(fitted.history):
         reporter.say(idle)
-    tested, held_out = (with_calibration(own, calibration) for own in (tested, held_out))
+    tested, held_out = (with_calibration(own, calibration, domain) for own in (tested, held_out))
     return Trained(model, fitted.history, {**evaluations, "trained": tested}, held_out)

@@ -7,65 +7,134 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 
 from vpotjax.electronic.observables import OBSERVABLES
 from vpotjax.models.calibration import Calibration
+from vpotjax.models.domain import Domain
 from vpotjax.models.ensemble import Ensemble
 from vpotjax.train.evaluate import Evaluation, evaluated
 from vpotjax.train.samples import Bucket
 
 MOST = 10.0  # of a scale
 LEAST = 1e-8  # of a squared floor that is told from none, over the mean square of the errors
+FEWEST = 5  # molecules, larger than those of the training, that show a growth
+STEEPEST = 4.0  # growth
 
 
-def fitted_calibration(evaluation: Evaluation) -> dict[str, Calibration]:
-    """Of all that is compared and finite.
+def fitted_calibration(evaluation: Evaluation, domain: Domain) -> dict[str, Calibration]:
+    """Of all that is compared and finite: scale and floor by molecules of the training's size, growth by larger ones.
+
+    Where there are fewer than FEWEST of either, all give scale and floor, and the growth is 0.
 
     Args:
         evaluation: of an ensemble without a calibration, on molecules that it was not trained on.
+        domain: of the training molecules.
     """
     calibration = {}
     for name in evaluation.norms:
-        errors, spreads = errors_and_uncertainties(evaluation, name)
-        known = np.isfinite(errors) & np.isfinite(spreads)
-        if known.any():
-            scale, floor = fitted_scale_and_floor(errors[known], spreads[known])
-            calibration[name] = Calibration(np.asarray(scale), np.asarray(floor / OBSERVABLES[name].factor))
+        known, larger = _known(evaluation, name), _larger(evaluation, domain)
+        mixed = _shows_growth(evaluation, name, domain) and np.sum(known & ~larger) >= FEWEST
+        chosen = known & ~larger if mixed else known
+        if chosen.any():
+            scale, floor = fitted_scale_and_floor(*errors_and_uncertainties(evaluation, name, chosen))
+            own = Calibration(np.asarray(scale), np.asarray(floor / OBSERVABLES[name].factor))
+            calibration |= with_growth({name: own}, evaluation, domain) if mixed else {name: own}
     return calibration
+
+
+def with_growth(
+    calibration: Mapping[str, Calibration], evaluation: Evaluation, domain: Domain
+) -> dict[str, Calibration]:
+    """A calibration with another growth of each observable of which FEWEST larger molecules have something to compare.
+
+    Args:
+        calibration: by observable.
+        evaluation: as of `fitted_calibration`.
+        domain: of the training molecules.
+    """
+    flat = {name: own._replace(growth=np.zeros(())) for name, own in calibration.items()}
+    widths, result = with_calibration(evaluation, flat, domain), dict(calibration)
+    ratio, larger = domain.ratio(evaluation.heavy_atoms), _larger(evaluation, domain)
+    for name in calibration.keys() & evaluation.errors.keys():
+        if _shows_growth(evaluation, name, domain):
+            chosen = larger & _known(evaluation, name)
+            errors, uncertainties = errors_and_uncertainties(widths, name, chosen)
+            growth = fitted_growth(errors / np.maximum(uncertainties, np.finfo(float).tiny), np.asarray(ratio)[chosen])
+            result[name] = flat[name]._replace(growth=np.asarray(growth))
+    return result
+
+
+def checked(domain: Domain, evaluation: Evaluation) -> Domain:
+    """With the size of the largest molecule that shows what uncertainties are: of those of the evaluation, where these
+    show a growth or are all larger than those of the training.
+    """
+    larger = _larger(evaluation, domain)
+    shown = larger.all() or any(_shows_growth(evaluation, name, domain) for name in evaluation.norms)
+    most = int(np.max(evaluation.heavy_atoms, initial=0)) if shown else 0
+    return domain._replace(checked=max(domain.size, most))
+
+
+def _larger(evaluation: Evaluation, domain: Domain) -> np.ndarray:
+    """Molecules larger than the training's; none where that has no size."""
+    return np.asarray(evaluation.heavy_atoms) > (domain.size or np.inf)
+
+
+def _known(evaluation: Evaluation, name: str) -> np.ndarray:
+    """Molecules with something to compare whose error and spread are finite."""
+    spreads = evaluation.uncertainties.get(name, np.zeros(len(evaluation.natm)))
+    return _compared(evaluation, name) & np.isfinite(evaluation.norms[name]) & np.isfinite(spreads)
+
+
+def _shows_growth(evaluation: Evaluation, name: str, domain: Domain) -> bool:
+    """Whether enough molecules are larger; geometries of one count once."""
+    rows = np.flatnonzero(_larger(evaluation, domain) & _known(evaluation, name))
+    return len({evaluation.names[i] for i in rows}) >= FEWEST
 
 
 def calibrated(ensemble: Ensemble[Any], buckets: Sequence[Bucket], names: Sequence[str]) -> Ensemble[Any]:
     """An ensemble with a calibration by its errors; one that it had is replaced.
 
     Args:
-        ensemble: of networks, or of one.
+        ensemble: of networks, or of one. With a `domain`, as `Domain.of(molecules)` makes it of the training
+            molecules, uncertainties grow beyond their size if `buckets` have larger ones, and predictions warn.
         buckets: of labelled molecules that it was not trained on, with geometry for content. Where they chose its
             weights among evaluations, as validation molecules do, uncertainties are a little too small.
         names: of the table.
     """
     bare = dataclasses.replace(ensemble, calibration={})
-    return dataclasses.replace(bare, calibration=fitted_calibration(evaluated(bare, buckets, names)))
+    evaluation = evaluated(bare, buckets, names)
+    calibration = fitted_calibration(evaluation, bare.domain)
+    return dataclasses.replace(bare, calibration=calibration, domain=checked(bare.domain, evaluation))
 
 
-def with_calibration(evaluation: Evaluation, calibration: Mapping[str, Calibration]) -> Evaluation:
+def with_calibration(evaluation: Evaluation, calibration: Mapping[str, Calibration], domain: Domain) -> Evaluation:
     """What the evaluation of the calibrated ensemble would be, without another program."""
-    uncertainties = dict(evaluation.uncertainties)
+    uncertainties, ratio = dict(evaluation.uncertainties), np.asarray(domain.ratio(evaluation.heavy_atoms))
     for name, own in calibration.items():
+        if name not in evaluation.errors:
+            continue
         floor = own.floor * OBSERVABLES[name].factor / _per_element(evaluation, name)
         spreads = evaluation.uncertainties.get(name, np.zeros(len(evaluation.natm)))
-        uncertainties[name] = np.hypot(own.scale * spreads, floor)
+        uncertainties[name] = ratio**own.growth * np.hypot(own.scale * spreads, floor)
     return evaluation._replace(uncertainties=uncertainties)
 
 
-def errors_and_uncertainties(evaluation: Evaluation, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Of each molecule with something to compare, in the unit of the table: ‖Δ‖/natm, or the root mean square over the
-    elements where the observable does not grow with the molecule.
+def errors_and_uncertainties(
+    evaluation: Evaluation, name: str, chosen: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each molecule (of those `chosen`) with something to compare, in the unit of the table: ‖Δ‖/natm, or the root
+    mean square over the elements where the observable does not grow with the molecule.
     """
     errors = evaluation.norms[name]
     uncertainties = evaluation.uncertainties.get(name, np.zeros_like(errors))
-    factor, known = _per_element(evaluation, name), np.asarray(evaluation.errors[name].compared) > 0
+    factor, known = _per_element(evaluation, name), _compared(evaluation, name)
+    known = known if chosen is None else known & chosen
     return (factor * errors)[known], (factor * uncertainties)[known]
+
+
+def _compared(evaluation: Evaluation, name: str) -> np.ndarray:
+    return np.asarray(evaluation.errors[name].compared) > 0
 
 
 def _per_element(evaluation: Evaluation, name: str) -> np.ndarray:
@@ -103,6 +172,26 @@ def fitted_scale_and_floor(errors: np.ndarray, spreads: np.ndarray) -> tuple[flo
     ]
     scale, floor = min(fits, key=lambda fit: fit.fun).x
     return float(np.sqrt(scale)), float(np.sqrt(floor * size)) if floor > 2 * LEAST else 0.0
+
+
+def fitted_growth(deviates: np.ndarray, ratios: np.ndarray) -> float:
+    """That under which errors as normal deviates of width u ratio^growth are most likely, from 0 to STEEPEST.
+
+    Args:
+        deviates: errors over u, (n,).
+        ratios: sizes over that of the training, above 1, (n,).
+    """
+    logarithms = np.log(ratios)
+
+    def slope(growth: float) -> float:
+        return float(np.mean(logarithms * (1 - (deviates * np.exp(-growth * logarithms)) ** 2)))
+
+    if slope(0.0) >= 0:  # it is that of a convex function
+        return 0.0
+    if slope(STEEPEST) <= 0:
+        return STEEPEST
+    found: Any = brentq(slope, 0.0, STEEPEST)
+    return float(found)
 
 
 def coverage(evaluation: Evaluation, name: str) -> tuple[float, float]:
