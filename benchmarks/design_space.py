@@ -305,7 +305,7 @@ def measure(*splits: str) -> None:
 
 
 def report() -> None:
-    """Tables of what is measured: errors by row, then of the chains of the first split one by one."""
+    """Tables of what is measured: errors by row, then of the chains one by one."""
     files = [RUNS / f"errors-{split}.json" for split in SPLITS]
     splits = [json.loads(file.read_text()) for file in files if file.exists()]
     for part, title in SETS.items():
@@ -327,7 +327,7 @@ def report() -> None:
     own = [s.get(BOND_PART, {}) for s in splits]
     for name in own[0]:
         print(f"| {name} | {_cells(own, name, keys=(BONDS,))} |")
-    chains(splits[0]["chains"])
+    chains([s["chains"] for s in splits])
 
 
 def _cells(
@@ -349,19 +349,21 @@ def _cells(
     return " | ".join(cells)
 
 
-def chains(rows: Mapping[str, dict[str, Any]]) -> None:
-    """Isotropic polarizability per atom, and the norm of the dipole."""
+def chains(splits: Sequence[Mapping[str, dict[str, Any]]]) -> None:
+    """Isotropic polarizability per atom, and the norm of the dipole: means over the splits, and their range."""
     shown = ("λ-SOAP", "V powers", "direct, F", "upscaled, εμα", "upscaled, 6-31G, εμα")
-    found = {name: rows[name] for name in shown if name in rows}
+    found = {name: [rows[name] for rows in splits] for name in shown if all(name in rows for rows in splits)}
     for key, families, head in (
         ("polarizability", ("polyene", "acene"), "α/3 tr per atom, bohr³"),
         ("dipole", ("aminopolyenoic", "omega_amino_acid"), "|μ|, e·bohr"),
     ):
         print(f"\n{head}\n\n| molecule | B3LYP/def2-TZVP | {' | '.join(found)} |\n|---|---|{'---|' * len(found)}")
         for name in (name for family in families for name in FAMILIES[family]):
-            values = [_value(own, name, key) for own in found.values()]
-            if values and values[0]:
-                print(f"| {name} | {values[0][1]:.3f} | {' | '.join(f'{v[0]:.3f}' for v in values if v)} |")
+            values = [[_value(own, name, key) for own in rows] for rows in found.values()]
+            known = [np.array([v for v in own if v is not None]) for own in values]  # (splits, 2)
+            if known and len(known[0]):
+                cells = [f"{own[:, 0].mean():.3f} ({np.ptp(own[:, 0]):.2g})" for own in known]
+                print(f"| {name} | {known[0][0, 1]:.3f} | {' | '.join(cells)} |")
 
 
 def _value(own: Mapping[str, Any], name: str, key: str) -> tuple[float, float] | None:
