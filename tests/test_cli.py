@@ -194,7 +194,7 @@ def test_labels_of_larger_molecules_calibrate_a_run(folder, tmp_path, capsys):
     size = before.domain.size
     assert before.domain.checked >= size > 0
     known = [s for s in full.samples if 7 not in s.molecule.numbers and s.molecule.natm <= 9]
-    larger = [s for s in known if s.molecule.heavy_atoms > size][:6]
+    larger = [*{s.name: s for s in known if s.molecule.heavy_atoms > size}.values()][:6]  # of each one geometry
     smaller = [s for s in known if s.molecule.heavy_atoms <= size][:2]
     write_dataset(data, Dataset([*smaller, *larger], full.attributes))
     assert main(["calibrate", str(run), str(data)]) == 0
@@ -218,9 +218,14 @@ def test_labels_of_larger_molecules_calibrate_a_run(folder, tmp_path, capsys):
     *_, found = evaluate(after, read_dataset(tmp_path / "as test.h5"), "test", full.attributes)
     for key in ("homo_lumo_gap", "homo_lumo_gap_uncertainty", "homo_lumo_gap_within", "polarizability_uncertainty"):
         np.testing.assert_allclose(float(row[key]), found[key], rtol=1e-5)
+    capsys.readouterr()
+    for own, model in ((folder / "run", before), (run, after)):
+        assert main(["evaluate", str(own), str(tmp_path / "as test.h5")]) == 0
+        beyond = sum(s.molecule.heavy_atoms > model.domain.checked for s in larger)
+        assert (f"{beyond} of 6 geometries are not like" in capsys.readouterr().out) == (beyond > 0)
     write_dataset(tmp_path / "few.h5", Dataset([*smaller, *larger[:4]], full.attributes))
     assert main(["calibrate", str(run), str(tmp_path / "few.h5")]) == 2
-    _one_line(capsys, f"data has 4 molecules of more than {size} heavy atoms, the most of a training molecule; give at")
+    _one_line(capsys, f"data has 4 molecules of more than {size} heavy atoms, the most of a training molecule, in the splits")
     assert load_model(run).domain == after.domain
 
 

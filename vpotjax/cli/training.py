@@ -215,6 +215,11 @@ def _evaluate(command: Evaluate) -> None:
         console.print(error_table(rows, title, intervals=True))
         if covered := coverage_text(rows[-1]):
             console.print(covered, highlight=False)
+            samples, domain = dataset.split(split), model.domain
+            if doubted := sum(bool([*domain.doubts(s.molecule)]) for s in samples):
+                known = f"up to {domain.checked} heavy atoms, charges {', '.join(map(str, domain.charges))}"
+                text = f"{doubted} of {len(samples)} geometries are not like what uncertainties were fitted to: {known}"
+                console.print(text, highlight=False)
     if command.json is not None:
         command.json.write_text(json.dumps({"method": _method(dataset), "splits": tables}, indent=1) + "\n")
 

@@ -1,8 +1,7 @@
 """Predictions of many molecules in one file, written as they come: extended xyz, HDF5 or CSV.
 
 Everything is in atomic units, except positions in extended xyz, which are in Å. Keys in the text formats end in the
-unit, as in "dipole_ebohr", and those of standard deviations in "_uncertainty" after it: as of
-`vpotjax.models.Prediction`, of the error to expect, or of the networks alone where the model is not calibrated.
+unit, as in "dipole_ebohr", and those of uncertainties in "_uncertainty" after it, see `vpotjax.models.Prediction`.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ class Prediction:
 
     Attributes:
         values: observables by name, in atomic units, of the mean output (matrix, or property) of the networks.
-        uncertainties: of each, one standard deviation of the error to expect where the ensemble is calibrated, see
-            `Calibration`; else that over the networks, and nothing where there is one network.
+        uncertainties: one standard deviation of the error to expect, see `Calibration`, of observables with one; of an
+            ensemble without any, of each that over the networks, and nothing where there is one network.
         excess: (npair,) see `Whitening.excess`.
     """
 
@@ -113,12 +113,14 @@ class Ensemble(Generic[Model]):
         every = jax.lax.map(observed, rows)
         values = {name: x[0] for name, x in every.items()}
         spreads = {name: _spread(x[1:]) if several else jnp.zeros_like(x[0]) for name, x in every.items()}
-        ratio = self.domain.ratio(self.model.heavy_atoms(prepared))
-        uncertainties = {name: s for name, s in spreads.items() if several} | {
-            name: own.uncertainty(name, spreads[name], self.model.natm(prepared), ratio)
+        natm, ratio = self.model.natm(prepared), self.domain.ratio(self.model.heavy_atoms(prepared))
+        uncertainties = {
+            name: own.uncertainty(name, spreads[name], natm, ratio)
             for name, own in self.calibration.items()
             if name in spreads
         }
+        if not self.calibration and several:
+            uncertainties = spreads
         return Prediction(values, uncertainties, self.model.excess(prepared))
 
 
