@@ -21,16 +21,7 @@ from vpotjax.train.elements import with_elements
 from vpotjax.train.evaluate import comparable, evaluated, small_basis_errors
 from vpotjax.train.fit import aligned_matrices, linear_fit, prepared, whitened
 from vpotjax.train.samples import Labels
-from vpotjax.train.stages import (
-    IN_MEMORY,
-    Folders,
-    Reporter,
-    Trained,
-    concluded,
-    split_buckets,
-    trained_networks,
-    training_domain,
-)
+from vpotjax.train.stages import IN_MEMORY, Folders, Reporter, Trained, concluded, split_buckets, trained_networks
 
 
 def trained_matrix(
@@ -91,8 +82,7 @@ def trained_matrix(
     fitted = trained_networks(
         start, settings, train, validation, training.loss(residual), training, reporter, folders, before
     )
-    domain = training_domain(parts["train"], before)
-    return concluded(fitted, buckets, names, evaluations, domain, reporter)
+    return concluded(fitted, buckets, names, evaluations, (parts["train"], before), reporter)
 
 
 def _kept_start(states: Path | None, make: Callable[[], MatrixModel]) -> MatrixModel:

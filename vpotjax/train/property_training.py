@@ -23,16 +23,7 @@ from vpotjax.train.fit import prepared, whitened
 from vpotjax.train.property_fit import Residual, linear_property, property_folds, residual_bucket, summed_features
 from vpotjax.train.ridge import FOLDS
 from vpotjax.train.samples import Bucket, Labels
-from vpotjax.train.stages import (
-    IN_MEMORY,
-    Folders,
-    Reporter,
-    Trained,
-    concluded,
-    split_buckets,
-    trained_networks,
-    training_domain,
-)
+from vpotjax.train.stages import IN_MEMORY, Folders, Reporter, Trained, concluded, split_buckets, trained_networks
 
 Residuals = list[dict[Irrep, np.ndarray]]
 """What a linear map leaves of each bucket, by irrep (molecules, 2λ+1)."""
@@ -81,8 +72,7 @@ def trained_property(
     held = zip(prepared(validation, start, folders.features), _left(validation, start), strict=True)
     validation, loss = [residual_bucket(b, own) for b, own in held], Residual(target, float(start.scale))
     fitted = trained_networks(start, settings, train, validation, loss, training, reporter, folders, before)
-    domain = training_domain(parts["train"], before)
-    return concluded(fitted, buckets, names, evaluations, domain, reporter)
+    return concluded(fitted, buckets, names, evaluations, (parts["train"], before), reporter)
 
 
 def _linear(train: Sequence[Bucket], settings: PropertySettings) -> tuple[PropertyModel, Residuals]:

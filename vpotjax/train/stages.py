@@ -97,17 +97,12 @@ def trained_networks(
     )
 
 
-def training_domain(samples: Sequence[Sample], before: Ensemble[Any] | None) -> Domain:
-    """Of training molecules, and of the model that the training starts from, if from one."""
-    return Domain.of((s.molecule for s in samples), None if before is None else before.domain)
-
-
 def concluded(
     fitted: Fitted,
     buckets: Mapping[str, Sequence[Bucket]],
     names: Sequence[str],
     evaluations: Mapping[str, Evaluation],
-    domain: Domain,
+    training: tuple[Sequence[Sample], Ensemble[Any] | None],
     reporter: Reporter,
 ) -> Trained:
     """The end of a training: the model on test and validation molecules, and what is to be said of it.
@@ -117,12 +112,14 @@ def concluded(
         buckets: by split, with geometry for content.
         names: of the observables that are compared.
         evaluations: of the test molecules, of other models.
-        domain: of the training molecules.
+        training: its molecules, and the model that it started from, if from one.
         reporter: is told.
     """
     for name, count in fitted.left_out.most_common(5):
         reporter.say(f"left out {count} times, its gradient was not finite: {name}")
     tested, held_out = (evaluated(fitted.model, buckets[part], names) for part in ("test", "validation"))
+    samples, before = training
+    domain = Domain.of((s.molecule for s in samples), None if before is None else before.domain)
     calibration = fitted_calibration(held_out, domain)
     model = dataclasses.replace(fitted.model, calibration=calibration, domain=checked(domain, held_out))
     if text := calibration_text(calibration, len(held_out.names), fitted.model.members > 1):
