@@ -126,7 +126,7 @@ def random_model(settings, members=2):
         models: Any = [PropertyModel(settings, whitening, linear, per_atom, scale, p) for p in params]
     else:
         models = [MatrixModel(settings, whitening, linear, scale, p) for p in params]
-    calibration = {name: Calibration(*map(np.asarray, (2.0, 0.3, 0.5))) for name in ("dipole", settings.target)}
+    calibration = {name: Calibration(*map(np.asarray, (2.0, 0.3, 0.5, 1.2))) for name in ("dipole", settings.target)}
     known = {name: own for name, own in calibration.items() if name in OBSERVABLES}
     return dataclasses.replace(Ensemble.of(models), calibration=known, domain=Domain((-1, 0), 1, 2))
 

@@ -23,7 +23,7 @@ def test_a_shipped_model_loads_and_is_what_its_card_says(name):
     assert model.settings.species == (1, 6, 7, 8)
     assert model.domain.charges == (0,)
     assert (model.domain.size, model.domain.checked) == (7, 14 if name == "levels" else 7)
-    assert any(own.growth > 0 for own in model.calibration.values()) == (name == "levels")
+    assert any(own.grows for own in model.calibration.values()) == (name == "levels")
     assert {"mo_energies", "homo_lumo_gap", "dipole", "polarizability"} <= model.calibration.keys()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model))
     assert f"Networks: {model.members}" in card

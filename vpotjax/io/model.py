@@ -37,7 +37,7 @@ from vpotjax.operators.whitening import Whitening
 __all__ = ["load_model", "save_model", "settings_from_json", "settings_json"]
 
 SCREENING_BASIS = "sap_grasp_small"  # the fits of `screened_potential`
-CALIBRATION = "calibration"  # of a checkpoint: scale, floor and growth by observable; older ones have no growth
+CALIBRATION = "calibration"  # of a checkpoint: by observable, as many of the fields of `Calibration` as its version had
 DOMAIN = "domain"  # of its record
 SHOWN = 4  # differences in a message
 
@@ -263,7 +263,9 @@ def _shapes(settings: Settings, members: int, arrays: Mapping[str, Any], initial
         shapes["per_atom"] = _zeros(species)
     if CALIBRATION in arrays:
         known = {name: own for name, own in arrays[CALIBRATION].items() if name in OBSERVABLES}
-        shapes[CALIBRATION] = {name: _zeros(2 if np.shape(own) == (2,) else 3) for name, own in known.items()}
+        shapes[CALIBRATION] = {
+            name: _zeros(min(max(np.size(own), 2), len(Calibration._fields))) for name, own in known.items()
+        }
     linear = isinstance(settings, PropertySettings) and "params" not in arrays
     if linear and "whitening" not in arrays:
         return shapes

@@ -13,21 +13,33 @@ from vpotjax.electronic.observables import known_observable
 
 
 class Calibration(NamedTuple):
-    """Of one observable: u² = r^(2 growth) ((scale · s)² + floor²), with the standard deviation s over the networks.
+    """Of one observable: u² = f² ((scale · s)² + floor²), with the standard deviation s over the networks.
 
     The scale is that of Imbalzano et al. 2021 (doi:10.1063/5.0036522); the floor is what networks that share data,
     features and linear map have in common, which no spread shows. Both are fitted to molecules of the training's size;
-    r is how many times larger a molecule is, at least 1.
+    f = jump · r^growth of those that are r > 1 times larger, and 1 of the others.
 
     Attributes:
         scale: ().
         floor: () atomic units; of an observable that grows with the molecule, of ‖Δ‖/natm.
-        growth: () exponent; 0 where no larger molecule shows one.
+        growth: () exponent, at least 0.
+        jump: () at least 1. Where too few larger molecules were seen it is 1, and the growth 0.
     """
 
     scale: Array
     floor: Array
     growth: Array = np.zeros(())
+    jump: Array = np.ones(())
+
+    @property
+    def grows(self) -> bool:
+        """Whether u of larger molecules is more than scale and floor say."""
+        return bool(self.growth > 0 or self.jump > 1)
+
+    def beyond(self, ratio: Array | float) -> jax.Array:
+        """f of molecules that are `ratio` r times larger than those of the training, with 1 for those that are not."""
+        ratio = jnp.asarray(ratio)
+        return jnp.where(ratio > 1, jnp.asarray(self.jump) * ratio ** jnp.asarray(self.growth), 1.0)
 
     def uncertainty(self, name: str, spread: Array, natm: Array, ratio: Array | float = 1.0) -> jax.Array:
         """u of each element, like `spread`.
@@ -41,4 +53,4 @@ class Calibration(NamedTuple):
         spread, floor = jnp.asarray(spread), jnp.asarray(self.floor)
         if known_observable(name).extensive:  # the elements share it, so that a rotation leaves the norm as it is
             floor = floor * natm / spread.size**0.5
-        return jnp.asarray(ratio) ** jnp.asarray(self.growth) * jnp.hypot(jnp.asarray(self.scale) * spread, floor)
+        return self.beyond(ratio) * jnp.hypot(jnp.asarray(self.scale) * spread, floor)

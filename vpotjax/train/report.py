@@ -73,19 +73,24 @@ def calibration_text(calibration: Mapping[str, Calibration], count: int, several
 
 
 def growth_text(calibration: Mapping[str, Calibration], domain: Domain) -> str | None:
-    """How uncertainties grow with the size of a molecule, in one line; None where they do not.
+    """How uncertainties grow beyond the size of the training molecules, in one line; None where they do not.
 
     Args:
         calibration: by observable.
         domain: of the training molecules.
     """
-    grown = {OBSERVABLES[name].symbol: float(own.growth) for name, own in calibration.items() if own.growth > 0}
-    parts = [f"{symbol} {'at least ' * (growth >= STEEPEST)}{growth:.2g}" for symbol, growth in grown.items()]
+    parts = []
+    for name, own in calibration.items():
+        if own.grows:
+            power = f"(n/{domain.size})^{own.growth:.2g}" if own.growth > 0 else ""
+            factor = f"{own.jump:.2g}" if own.jump > 1 else ""
+            bound = " (or more)" if own.growth >= STEEPEST else ""
+            parts.append(f"{OBSERVABLES[name].symbol} by {' '.join(filter(None, (factor, power)))}{bound}")
     if not parts:
         return None
     return (
-        f"Uncertainties of n > {domain.size} heavy atoms are multiplied by (n/{domain.size})^g with g of "
-        f"{', '.join(parts)}; fitted up to n = {domain.checked}"
+        f"Uncertainties of n > {domain.size} heavy atoms are multiplied: {', '.join(parts)}; fitted up to n = "
+        f"{domain.checked}"
     )
 
 
@@ -132,7 +137,7 @@ def expected_text(run: Path, model: Ensemble[Any]) -> str | None:
     )
     text = f"Mean errors of the model's validation molecules: {errors}."
     if model.calibration:
-        grown = any(own.growth > 0 for own in model.calibration.values())
+        grown = any(own.grows for own in model.calibration.values())
         more = f" and by larger ones of up to {model.domain.checked} heavy atoms" if grown else ""
         by = f"one standard deviation of the error by these{more}"
         return f"{text} Uncertainties (±): {by}, of |μ| and tr α/3 at most that."

@@ -18,14 +18,16 @@ from vpotjax.train.samples import Bucket
 
 MOST = 10.0  # of a scale
 LEAST = 1e-8  # of a squared floor that is told from none, over the mean square of the errors
-FEWEST = 5  # molecules, larger than those of the training, that show a growth
+FEWEST = 5  # molecules, larger than those of the training, that show how they differ
 STEEPEST = 4.0  # growth
+NEGLIGIBLE = 1e-2  # of the root mean square error: what labels and single precision leave of a zero by symmetry
 
 
 def fitted_calibration(evaluation: Evaluation, domain: Domain) -> dict[str, Calibration]:
-    """Of all that is compared and finite: scale and floor by molecules of the training's size, growth by larger ones.
+    """Of all that is compared and finite: scale and floor by molecules of the training's size, jump and growth by
+    larger ones.
 
-    Where there are fewer than FEWEST of either, all give scale and floor, and the growth is 0.
+    Where there are fewer than FEWEST of either, all give scale and floor, and uncertainties do not grow.
 
     Args:
         evaluation: of an ensemble without a calibration, on molecules that it was not trained on.
@@ -46,22 +48,24 @@ def fitted_calibration(evaluation: Evaluation, domain: Domain) -> dict[str, Cali
 def with_growth(
     calibration: Mapping[str, Calibration], evaluation: Evaluation, domain: Domain
 ) -> dict[str, Calibration]:
-    """A calibration with another growth of each observable of which FEWEST larger molecules have something to compare.
+    """A calibration with another jump and growth of each observable of which FEWEST larger molecules have something to
+    compare.
 
     Args:
         calibration: by observable.
         evaluation: as of `fitted_calibration`.
         domain: of the training molecules.
     """
-    flat = {name: own._replace(growth=np.zeros(())) for name, own in calibration.items()}
+    flat = {name: Calibration(own.scale, own.floor) for name, own in calibration.items()}
     widths, result = with_calibration(evaluation, flat, domain), dict(calibration)
     ratio, larger = domain.ratio(evaluation.heavy_atoms), _larger(evaluation, domain)
     for name in calibration.keys() & evaluation.errors.keys():
         if _shows_growth(evaluation, name, domain):
             chosen = larger & _known(evaluation, name)
             errors, uncertainties = errors_and_uncertainties(widths, name, chosen)
-            growth = fitted_growth(errors / np.maximum(uncertainties, np.finfo(float).tiny), np.asarray(ratio)[chosen])
-            result[name] = flat[name]._replace(growth=np.asarray(growth))
+            least = LEAST * max(float(np.max(errors)), LEAST)
+            growth, jump = fitted_growth_and_jump(errors / np.maximum(uncertainties, least), np.asarray(ratio)[chosen])
+            result[name] = flat[name]._replace(growth=np.asarray(growth), jump=np.asarray(jump))
     return result
 
 
@@ -81,9 +85,13 @@ def _larger(evaluation: Evaluation, domain: Domain) -> np.ndarray:
 
 
 def _known(evaluation: Evaluation, name: str) -> np.ndarray:
-    """Molecules with something to compare whose error and spread are finite."""
-    spreads = evaluation.uncertainties.get(name, np.zeros(len(evaluation.natm)))
-    return _compared(evaluation, name) & np.isfinite(evaluation.norms[name]) & np.isfinite(spreads)
+    """Molecules with something to compare whose error and spread are finite, and not both zero: of a dipole that
+    symmetry forbids they are, and without end would a likelihood gain from a floor of zero.
+    """
+    errors, spreads = evaluation.norms[name], evaluation.uncertainties.get(name, np.zeros(len(evaluation.natm)))
+    known = _compared(evaluation, name) & np.isfinite(errors) & np.isfinite(spreads)
+    least = NEGLIGIBLE * np.sqrt(np.mean(errors[known] ** 2)) if known.any() else 0.0
+    return known & (np.maximum(errors, spreads) >= least)
 
 
 def _shows_growth(evaluation: Evaluation, name: str, domain: Domain) -> bool:
@@ -116,7 +124,7 @@ def with_calibration(evaluation: Evaluation, calibration: Mapping[str, Calibrati
             continue
         floor = own.floor * OBSERVABLES[name].factor / _per_element(evaluation, name)
         spreads = evaluation.uncertainties.get(name, np.zeros(len(evaluation.natm)))
-        uncertainties[name] = ratio**own.growth * np.hypot(own.scale * spreads, floor)
+        uncertainties[name] = np.asarray(own.beyond(ratio)) * np.hypot(own.scale * spreads, floor)
     return evaluation._replace(uncertainties=uncertainties)
 
 
@@ -174,8 +182,9 @@ def fitted_scale_and_floor(errors: np.ndarray, spreads: np.ndarray) -> tuple[flo
     return float(np.sqrt(scale)), float(np.sqrt(floor * size)) if floor > 2 * LEAST else 0.0
 
 
-def fitted_growth(deviates: np.ndarray, ratios: np.ndarray) -> float:
-    """That under which errors as normal deviates of width u ratio^growth are most likely, from 0 to STEEPEST.
+def fitted_growth_and_jump(deviates: np.ndarray, ratios: np.ndarray) -> tuple[float, float]:
+    """Those under which errors as normal deviates of width u jump ratio^growth are most likely: a growth from 0 to
+    STEEPEST, a jump of at least 1. Where all are of one size it is a jump.
 
     Args:
         deviates: errors over u, (n,).
@@ -183,15 +192,20 @@ def fitted_growth(deviates: np.ndarray, ratios: np.ndarray) -> float:
     """
     logarithms = np.log(ratios)
 
-    def slope(growth: float) -> float:
-        return float(np.mean(logarithms * (1 - (deviates * np.exp(-growth * logarithms)) ** 2)))
+    def jump(growth: float) -> float:
+        return max(1.0, float(np.sqrt(np.mean((deviates * np.exp(-growth * logarithms)) ** 2))))
 
-    if slope(0.0) >= 0:  # it is that of a convex function
-        return 0.0
+    def slope(growth: float) -> float:
+        """Of a convex function, with the jump that goes with the growth."""
+        rest = deviates * np.exp(-growth * logarithms) / jump(growth)
+        return float(np.mean(logarithms * (1 - rest**2)))
+
+    if slope(0.0) >= -LEAST:
+        return 0.0, jump(0.0)
     if slope(STEEPEST) <= 0:
-        return STEEPEST
+        return STEEPEST, jump(STEEPEST)
     found: Any = brentq(slope, 0.0, STEEPEST)
-    return float(found)
+    return float(found), jump(found)
 
 
 def coverage(evaluation: Evaluation, name: str) -> tuple[float, float]:
