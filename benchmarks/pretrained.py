@@ -6,7 +6,7 @@
     python -m benchmarks.pretrained train levels    of ε, μ and α: the default of `vpotjax predict`
     python -m benchmarks.scf_guess train gated density
     python -m benchmarks.larger_molecules labels          of eight to fourteen heavy atoms, by which
-    python -m benchmarks.pretrained calibrate levels      uncertainties grow with the size
+    python -m benchmarks.pretrained calibrate levels      uncertainties beyond the size of the training are fitted
     python -m benchmarks.pretrained ship levels     to vpotjax/data/pretrained, with a card
     python -m benchmarks.pretrained ship scf
 
@@ -53,7 +53,7 @@ WEIGHTS = {"mo_energies": 1.86e6, "homo_lumo_gap": 4.5e7, "dipole": 2.6e3, "pola
 (1.86, 15, 1.74, 8.0): small molecules vary more, and with the weights of the package α of validation molecules was off
 by 1.1 bohr³.
 """
-SETTINGS = ["descent.steps=1500", *(f"weights.{name}={weight}" for name, weight in WEIGHTS.items())]
+SETTINGS = ["descent.steps=4500", *(f"weights.{name}={weight}" for name, weight in WEIGHTS.items())]
 SIZES = ((1, 4), (5, 6), (7, 7), (8, 10), (11, 14))  # heavy atoms
 BEYOND = "larger"
 OBSERVABLES = ("mo_energies", "homo_lumo_gap", "dipole", "polarizability")
@@ -230,19 +230,22 @@ H, C, N and O, as B3LYP/def2-TZVP has them, from an effective Fock matrix in 6-3
 `vp.load_pretrained()`). Levels are those that both bases have; high virtual ones are not meant to be physical.
 
 - Networks: {members}, gated. Uncertainties: their spread, times a factor, and an error that they share, both fitted to
-  the validation molecules; both grow with the number of heavy atoms beyond seven, as the errors of 35 other molecules
-  show, which were chosen before they were labelled (benchmarks/larger_molecules.py).
+  the validation molecules; beyond seven heavy atoms both are multiplied by what the errors of 35 other molecules show,
+  which were chosen before they were labelled (benchmarks/larger_molecules.py).
 - Data: the embedded molecules (H, C, N, O, up to seven heavy atoms; those of ASE in five geometries at 300 K) and QM7
   (Rupp 2012, doi:10.1103/PhysRevLett.108.058301), labelled by RKS B3LYP, with density fitting in 6-31G and
   def2-TZVP. {count}.
-  Training and validation molecules with the bonds of a test molecule were left out. Validation molecules chose the
+  Training and validation molecules with the bonds of a test molecule were left out (but for one distorted geometry of
+  acrylonitrile, qm7_31 of the test). Validation molecules chose the
   weights of the networks among evaluations. A first training, with the loss as the package weights it, was off by
-  1.1 bohr³ in α of validation molecules, and of test molecules too; then those of the loss were scaled.
+  1.1 bohr³ in α of validation molecules, and of test molecules too; then those of the loss were scaled. A second, of
+  1500 steps in place of 4500, had larger errors of the validation molecules and of the 35.
 - Made by `python -m benchmarks.pretrained labels`, `train levels`, `calibrate levels`, `ship levels`.
-- Where it fails: ions, which were not in the training, are off by many eV, with a warning; gaps of long π systems come
-  out too low, those of long alkanes and large rings too high; geometries far from equilibrium, and zwitterions. Other
-  elements are refused. A prediction warns of pairs of atoms outside the range of the training molecules, and of more
-  than fourteen heavy atoms.
+- Where it fails: ions, which were not in the training, are off by many eV, zwitterions and broken bonds by 1 to 3 eV,
+  with a warning. Gaps of acenes are too low and their α too large (anthracene by 0.6 eV and 7 %, tetracene by 0.8 eV
+  and 13 %), gaps of long alkanes too high (dodecane by 0.4 eV); single gaps are off by up to 1 eV (cyclooctane,
+  camphor, 4-nitroaniline). Other elements are refused. A prediction warns of pairs of atoms outside the range of the
+  training molecules, of atoms with other neighbours than any there, and of more than fourteen heavy atoms.
 
 Errors against B3LYP/def2-TZVP: mean absolute errors of ε and gap, mean ‖Δ‖/natm of μ and α, of molecules that the
 networks have never seen. "larger" are the molecules by which uncertainties grow, what to expect beyond the size of the

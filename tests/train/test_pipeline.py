@@ -81,7 +81,7 @@ def test_one_molecule_in_every_split_trains_loads_and_evaluates(tmp_path):
     trained_on = training_data(folder)
     assert {k: trained_on[k] for k in ("xc", "large_basis")} == {"xc": "b3lyp", "large_basis": "def2-tzvp"}
     model = load_model(folder)
-    assert model.domain == Domain((0,), 1, 1)
+    assert model.domain == Domain((0,), 1, 1, ("H(O)", "O(H,H)"))
     assert model.calibration.keys() >= {"mo_energies", "homo_lumo_gap", "dipole", "polarizability"}
     buckets = [b for _, b in prepared_buckets(dataset.split("validation"), model.settings, LABELS)]
     again = calibrated(model, buckets, ("dipole",)).calibration  # not of what is calibrated already
@@ -96,6 +96,8 @@ def test_one_molecule_in_every_split_trains_loads_and_evaluates(tmp_path):
     assert not [text for text in equal.warnings if "heavy atoms" in text]
     (alone,) = predictions(model, peroxide)
     assert "2 heavy atoms, training molecules have at most 1" in alone.warnings[0]
+    for i in (0, 1):
+        assert alone.warnings[1 + i].startswith(f"atom {i} (O) is bonded to H, O, no such atom")
     rows = evaluate(model, dataset, "test", trained_on)
     for name, row in ((0, 0), (1, 3)):  # the small basis, and the trained model
         for key, value in rows[name].items():

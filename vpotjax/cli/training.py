@@ -217,7 +217,8 @@ def _evaluate(command: Evaluate) -> None:
             console.print(covered, highlight=False)
             samples, domain = dataset.split(split), model.domain
             if doubted := sum(bool([*domain.doubts(s.molecule)]) for s in samples):
-                known = f"up to {domain.checked} heavy atoms, charges {', '.join(map(str, domain.charges))}"
+                charges = ", ".join(map(str, domain.charges))
+                known = f"up to {domain.checked} heavy atoms, charges {charges}, atoms bonded as in the training"
                 text = f"{doubted} of {len(samples)} geometries are not like what uncertainties were fitted to: {known}"
                 console.print(text, highlight=False)
     if command.json is not None:

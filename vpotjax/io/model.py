@@ -97,8 +97,9 @@ def load_model(path: str | Path, network: Network | None = None) -> Ensemble[Any
             its settings, network or basis sets are not those that the weights fit.
     """
     settings, arrays, record = _load(Path(path), network)
-    members, known = record["members"], record.get(DOMAIN, {"charges": record.get("charges") or ()})  # of older ones
-    domain = Domain(tuple(known["charges"]), known.get("size", 0), known.get("checked", 0))
+    members, known = record["members"], record.get(DOMAIN, {"charges": record.get("charges") or []})  # of older ones
+    sizes = known.get("size", 0), known.get("checked", 0)
+    domain = Domain(tuple(known["charges"]), *sizes, tuple(known.get("bonds", ())))
     whitening = _whitening(arrays["whitening"]) if "whitening" in arrays else None
     linear, scale, params = LinearMap(_by_irrep(arrays["linear"])), arrays["scale"], arrays.get("params")
     calibration = {name: Calibration(*map(np.asarray, own)) for name, own in arrays.get(CALIBRATION, {}).items()}

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vpotjax._typing import Array
+from vpotjax.bonds import neighbours
 from vpotjax.molecule import Molecule
 
 NEUTRAL = (0,)
+USUAL = 0.25  # share of the geometries of a molecule beyond which a bond is more than a vibration
+ANY = b""  # molecule
+NAMED = 3  # of the atoms that are bonded unlike all of the training
 
 
 class Domain(NamedTuple):
-    """Charges and sizes of the molecules whose labels made a model; a molecule's size is its number of heavy atoms,
-    which are all but hydrogen.
+    """Charges, sizes and bonds of the molecules whose labels made a model; a molecule's size is its number of heavy
+    atoms, which are all but hydrogen.
 
     Attributes:
         charges: of the training molecules, ascending; none where they are not known. What a model sees of a molecule
             does not depend on its charge.
         size: of the largest training molecule; 0 where it is not known.
         checked: of the largest molecule by whose errors uncertainties were fitted, and at least `size`.
+        bonds: what atoms of the training molecules are bonded to, see `vpotjax.bonds.neighbours`, in more than a
+            quarter of the geometries of one molecule, or to nothing as often in all; none where that is not known. An
+            atom with other neighbours, as of a zwitterion or at the end of a stretched bond, may be in the range of the
+            features where errors are of eV all the same.
     """
 
     charges: tuple[int, ...] = ()
     size: int = 0
     checked: int = 0
+    bonds: tuple[str, ...] = ()
 
     @staticmethod
     def of(molecules: Iterable[Molecule], before: Domain | None = None) -> Domain:
@@ -35,14 +46,20 @@ class Domain(NamedTuple):
 
         Args:
             molecules: of the training.
-            before: that of the model from which the training started. Its charges are known still; how good what it
-                knew of larger molecules is after the training, nothing shows.
+            before: that of the model from which the training started. Its charges and bonds are known still; how good
+                what it knew of larger molecules is after the training, nothing shows.
         """
-        charges, size = set() if before is None else set(before.charges or NEUTRAL), 0
+        charges, bonds = (set(), set()) if before is None else (set(before.charges or NEUTRAL), set(before.bonds))
+        size, geometries, counts = 0, Counter[bytes](), Counter[tuple[bytes, int, str]]()
         for molecule in molecules:
             charges.add(int(molecule.charge))
-            size = max(size, molecule.heavy_atoms)
-        return Domain(tuple(sorted(charges)), size, size)
+            size, same_atoms = max(size, molecule.heavy_atoms), np.asarray(molecule.numbers, np.int32).tobytes()
+            geometries.update((same_atoms, ANY))
+            lone = () if molecule.natm == 1 else ("()",)
+            own = enumerate(neighbours(molecule))
+            counts.update({(ANY, 0, text) if text.endswith(lone) else (same_atoms, i, text) for i, text in own})
+        bonds |= {text for (atoms, _, text), count in counts.items() if count > USUAL * geometries[atoms]}
+        return Domain(tuple(sorted(charges)), size, size, tuple(sorted(bonds)))
 
     def ratio(self, heavy_atoms: Array) -> jax.Array:
         """How many times larger than the largest training molecule one is, at least 1; 1 where that has no size."""
@@ -66,3 +83,16 @@ class Domain(NamedTuple):
                 f"{molecule.heavy_atoms} heavy atoms, training molecules have at most {self.size}{fitted}; errors may "
                 "be larger than uncertainties say"
             )
+        yield from self._unlike_bonds(molecule)
+
+    def _unlike_bonds(self, molecule: Molecule) -> Iterator[str]:
+        known = frozenset(self.bonds)
+        unlike = [(i, own) for i, own in enumerate(neighbours(molecule)) if own not in known] if known else []
+        for i, own in unlike[:NAMED]:
+            symbol, to = own[:-1].split("(")
+            yield (
+                f"atom {i} ({symbol}) is bonded to {to.replace(',', ', ') or 'none'}, no such atom is in the training "
+                "molecules; errors may be larger than uncertainties say"
+            )
+        if len(unlike) > NAMED:
+            yield f"{len(unlike) - NAMED} more atoms bonded as none of the training molecules"

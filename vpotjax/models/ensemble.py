@@ -45,7 +45,7 @@ class Ensemble(Generic[Model]):
         members: how many.
         model: of a matrix, or of a property, whose `params` have a leading axis of members.
         calibration: by observable, from molecules that gave the networks no gradients; of some or none.
-        domain: charges and sizes of the training molecules.
+        domain: charges, sizes and bonds of the training molecules.
     """
 
     members: int = static_field()

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vpotjax._checks import InputError
+from vpotjax.bonds import bonded
 from vpotjax.molecule import Molecule
-from vpotjax.units import DALTON_TO_ELECTRON_MASS, HARTREE_TO_KELVIN, HARTREE_TO_WAVENUMBER
+from vpotjax.units import BOHR_TO_ANGSTROM, DALTON_TO_ELECTRON_MASS, HARTREE_TO_KELVIN, HARTREE_TO_WAVENUMBER
 from vpotjax.vibrations import normal_modes
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 MIN_WAVENUMBER = 200.0  # cm^-1; softer (or imaginary) modes are displaced as if they had this one
-BOND_TOLERANCE = 1.15  # atoms closer than this times the sum of their covalent radii are bonded
 
 
 def ase_molecules(elements: Iterable[str] = ("H", "C", "N", "O"), max_heavy: int = 7) -> dict[str, Molecule]:
@@ -64,11 +64,7 @@ def _ase_candidates() -> Iterator[tuple[str, Atoms]]:
 
 
 def _bonds(atoms: Atoms) -> np.ndarray:
-    from ase.neighborlist import build_neighbor_list, natural_cutoffs
-
-    cutoffs = [BOND_TOLERANCE * radius for radius in natural_cutoffs(atoms)]
-    neighbors = build_neighbor_list(atoms, cutoffs, skin=0.0, self_interaction=False, bothways=True)
-    return np.asarray(neighbors.get_connectivity_matrix(sparse=False))
+    return bonded(atoms.numbers, atoms.positions / BOHR_TO_ANGSTROM)
 
 
 def bond_graph_labels(atoms: Atoms) -> tuple[str, ...]:
