@@ -31,7 +31,7 @@ def bonded(numbers: Array, positions: Array) -> np.ndarray:
 
 
 def neighbours(molecule: Molecule) -> list[str]:
-    """Of each atom its element and those it is bonded to, as "C(C,H,H,H)"."""
+    """Of each atom its element and those it is bonded to in alphabetical order, as "C(C,H,H,H)"."""
     symbols = np.array(molecule.symbols)
     rows = bonded(molecule.numbers, molecule.positions)
     return [f"{own}({','.join(sorted(symbols[row]))})" for own, row in zip(symbols, rows, strict=True)]

@@ -128,7 +128,7 @@ def random_model(settings, members=2):
         models = [MatrixModel(settings, whitening, linear, scale, p) for p in params]
     calibration = {name: Calibration(*map(np.asarray, (2.0, 0.3, 0.5, 1.2))) for name in ("dipole", settings.target)}
     known = {name: own for name, own in calibration.items() if name in OBSERVABLES}
-    return dataclasses.replace(Ensemble.of(models), calibration=known, domain=Domain((-1, 0), 1, 2))
+    return dataclasses.replace(Ensemble.of(models), calibration=known, domain=Domain((-1, 0), 1, 2, ("H(O)", "O(H,H)")))
 
 
 DATA = {"xc": "b3lyp", "small_basis": "sto-3g", "large_basis": "def2-tzvp", "geometries": np.int64(5)}

@@ -28,8 +28,7 @@ def test_charges_of_a_start_are_kept(before, charges, expected):
 def test_the_largest_molecule_of_the_training_counts():
     bonds = ("C(C,H,H,H)", "C(H,H,H,H)", "H(C)", "H(O)", "O(H,H)")
     assert Domain.of(NEUTRAL) == Domain((0,), 2, 2, bonds)
-    before = Domain((0,), 5, 9, ("H(H)",))
-    assert Domain.of(NEUTRAL, before) == Domain((0,), 2, 2, (*bonds[:3], "H(H)", *bonds[3:]))  # of size others know
+    assert Domain.of(NEUTRAL, Domain((0,), 5, 9)) == Domain((0,), 2, 2)  # other weights since it knew larger ones
     assert Domain.of([]) == Domain()
 
 
@@ -52,28 +51,44 @@ def test_molecules_beyond_what_was_checked_are_doubted(size, checked, doubted):
     assert "at most 1, those that show its uncertainties 2; errors" in text
 
 
+def stretched(molecule, by):
+    """The halves above and below the middle of the z axis moved apart, bohr."""
+    positions = np.asarray(molecule.positions)
+    return vp.Molecule(molecule.numbers, positions + by / 2 * np.sign(positions[:, 2:]) * np.eye(3)[2])
+
+
 def test_atoms_with_other_neighbours_are_doubted():
-    """A bond that breaks; not what vibrates, and nothing where none are known."""
-    ethane = g2("C2H6")
-    domain = Domain.of([g2("CH3COOH"), ethane])
-    assert not [*domain.doubts(g2("C2H6"))]
+    """A bond that breaks, a proton elsewhere; not what vibrates, and nothing where no bonds are known."""
+    ethane, domain = g2("C2H6"), Domain.of([g2("CH3COOH"), g2("C2H6")])
+    assert not [*domain.doubts(ethane)]
     moved = np.where(np.arange(8)[:, None] % 2, 0.1, -0.1) * np.eye(3)[np.arange(8) % 3]
     assert not [*domain.doubts(vp.Molecule(ethane.numbers, ethane.positions + moved))]
-    ends = np.where(ethane.positions[:, 2:] > 0, 1.0, -1.0) * np.eye(3)[2]
-    stretched = [*domain.doubts(vp.Molecule(ethane.numbers, ethane.positions + 1.5 * ends))]
-    assert [text.split(",")[0] for text in stretched] == [f"atom {i} (C) is bonded to H" for i in (0, 1)]
-    assert "H, H, H, no such atom is in the training molecules" in stretched[0]
-    assert not [*Domain((0,), 2, 2).doubts(vp.Molecule(ethane.numbers, ethane.positions + 1.5 * ends))]
-    broken = vp.Molecule(ethane.numbers, ethane.positions + 1.5 * ends)
-    assert "C(H,H,H)" not in Domain.of([ethane] * 3 + [broken]).bonds  # an accident
-    assert "C(H,H,H)" in Domain.of([ethane] * 2 + [broken]).bonds
-    lost = vp.Molecule(ethane.numbers, ethane.positions + 9.0 * np.eye(8)[:, [7]] * np.eye(3)[0])
+    (text,) = domain.doubts(stretched(ethane, 3.0))
+    assert text.startswith("atoms 0, 1 (C) bonded to H, H, H, by distance, unlike those of the training molecules; ")
+    assert not [*Domain((0,), 2, 2).doubts(stretched(ethane, 3.0))]
+    (text,) = domain._replace(checked=9).doubts(g2("H2CO"))
+    assert text.startswith("atom 1 (C) bonded to H, H, O, by distance")
+    four = vp.Molecule([1, 6, 7, 8], 9.0 * np.arange(12).reshape(4, 3), spin=0)
+    *named, more = domain._replace(checked=9).doubts(four)
+    assert [text.split(",")[0] for text in named] == [f"atom {i} ({s}) without a bond" for i, s in enumerate("HCN")]
+    assert more == "1 more kinds of atoms bonded unlike those of the training molecules"
+
+
+def test_bonds_are_those_of_isomers_atoms_and_starts():
+    isomers = [g2(name) for name in ("bicyclobutane", "butadiene", "methylenecyclopropane", "2-butyne", "cyclobutene")]
+    domain = Domain.of(isomers)
+    assert not [text for own in isomers for text in domain.doubts(own)]
+    neon = vp.Molecule([10], np.zeros((1, 3)))
+    assert Domain.of([neon, g2("H2O")]).bonds == ("H(O)", "Ne()", "O(H,H)")
+    start = Domain.of([g2("NH3")])
+    assert Domain.of([g2("H2O")], start).bonds == ("H(N)", "H(O)", "N(H,H,H)", "O(H,H)")
+    assert Domain.of([g2("H2O")], start._replace(bonds=())).bonds == ()  # an older one, which does not say
+
+
+def test_a_hydrogen_that_a_displacement_took_away_is_none_of_a_kind():
+    lost = vp.Molecule([1, 1], 9.0 * np.eye(2, 3))
     assert "H()" not in Domain.of([lost] + [g2("CH4")] * 4).bonds
-    assert "H()" in Domain.of([lost] + [g2("CH4")] * 2).bonds
-    apart = vp.Molecule([1, 1] * 3, 9.0 * np.arange(18).reshape(6, 3))
-    *named, more = domain._replace(size=0).doubts(apart)
-    assert [text.split(",")[0] for text in named] == [f"atom {i} (H) is bonded to none" for i in range(3)]
-    assert more == "3 more atoms bonded as none of the training molecules"
+    assert "H()" in Domain.of([lost, *[g2("CH4")] * 2]).bonds  # of a curve of dissociation
 
 
 def test_a_ratio_is_at_least_one():

@@ -10,6 +10,7 @@ from vpotjax.train.evaluate import Evaluation
 from vpotjax.train.report import calibration_text, coverage_text, error_rows, growth_text
 from vpotjax.train.uncertainty import (
     STEEPEST,
+    _known,
     checked,
     coverage,
     errors_and_uncertainties,
@@ -138,6 +139,7 @@ def test_larger_molecules_of_one_size_show_a_jump():
     assert growth == 0
     np.testing.assert_allclose(jump, np.sqrt(np.mean(deviates**2)))
     assert fitted_growth_and_jump(deviates / 9, np.full(5, 8 / 7)) == (0.0, 1.0)
+    assert fitted_growth_and_jump(np.full(5, 1.005), np.full(5, 8 / 7)) == (0.0, 1.0)  # next to nothing
     ratios = np.linspace(1.1, 3.0, 50)
     assert fitted_growth_and_jump(ratios**9, ratios)[0] == STEEPEST
 
@@ -201,6 +203,9 @@ def test_a_zero_by_symmetry_says_nothing_of_an_uncertainty():
     lost = mixed._replace(errors={"homo_lumo_gap": own._replace(compared=np.where(zeros, 0, own.compared))})
     found, expected = (fitted_calibration(each, domain)["homo_lumo_gap"] for each in (some, lost))
     assert found == expected
+    far = own._replace(norm=np.where(np.arange(100) == 3, 1e3, own.norm), compared=np.ones(100, int))
+    odd = mixed._replace(errors={"homo_lumo_gap": far}, norms={"homo_lumo_gap": far.norm})
+    assert _known(odd, "homo_lumo_gap").sum() > 95  # whatever one molecule is
 
 
 def test_errors_that_do_not_grow_have_a_growth_of_zero():

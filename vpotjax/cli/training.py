@@ -217,9 +217,9 @@ def _evaluate(command: Evaluate) -> None:
             console.print(covered, highlight=False)
             samples, domain = dataset.split(split), model.domain
             if doubted := sum(bool([*domain.doubts(s.molecule)]) for s in samples):
-                charges = ", ".join(map(str, domain.charges))
-                known = f"up to {domain.checked} heavy atoms, charges {charges}, atoms bonded as in the training"
-                text = f"{doubted} of {len(samples)} geometries are not like what uncertainties were fitted to: {known}"
+                bonds = ", atoms bonded as in the training" if domain.bonds else ""
+                known = f"up to {domain.checked} heavy atoms, charges {', '.join(map(str, domain.charges))}{bonds}"
+                text = f"{doubted} of {len(samples)} geometries are not like what the model knows: {known}"
                 console.print(text, highlight=False)
     if command.json is not None:
         command.json.write_text(json.dumps({"method": _method(dataset), "splits": tables}, indent=1) + "\n")
@@ -241,7 +241,10 @@ def _calibrate(command: Calibrate) -> None:
     console.print(
         error_table([now | {"model": "model"}], f"{len(done.names)} geometries of {sizes} against {_method(dataset)}")
     )
-    said = [growth_text(done.model.calibration, done.model.domain) or "Uncertainties do not grow with the size"]
+    said = [
+        growth_text(done.model.calibration, done.model.domain)
+        or "Uncertainties are not larger beyond the size of the training"
+    ]
     said += [f"{when}. {text}" for when, row in (("Before", before), ("Now", now)) if (text := coverage_text(row))]
     for text in said:
         console.print(text, highlight=False)

@@ -43,8 +43,8 @@ class VpotjaxCalculator(Calculator):
     `results` has the quantities of UNITS without the energy, or the one that a model of a property has;
     "dipole_uncertainty" and so on, see `vpotjax.models.Prediction`; "excess", how far a pair of atoms is outside the
     range of the training molecules: above 1 it is, and the numbers are not to be trusted; infinite where none of them
-    had the charge; and "warnings", of charge and size, in words. There are no forces. Charge and spin are what the
-    atoms state, see `Molecule.from_ase`.
+    had the charge; and "warnings", of charge, size and bonds, in words. There are no forces. Charge and spin are what
+    the atoms state, see `Molecule.from_ase`.
 
     Args:
         model: from `vpotjax.io.load_model`, of F or of a property.

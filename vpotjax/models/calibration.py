@@ -37,7 +37,9 @@ class Calibration(NamedTuple):
         return bool(self.growth > 0 or self.jump > 1)
 
     def beyond(self, ratio: Array | float) -> jax.Array:
-        """f of molecules that are `ratio` r times larger than those of the training, with 1 for those that are not."""
+        """f of molecules that are `ratio` r times larger than those of the training, 1 of those that are not; both
+        are (...).
+        """
         ratio = jnp.asarray(ratio)
         return jnp.where(ratio > 1, jnp.asarray(self.jump) * ratio ** jnp.asarray(self.growth), 1.0)
 

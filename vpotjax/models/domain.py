@@ -8,16 +8,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vpotjax._typing import Array
 from vpotjax.bonds import neighbours
 from vpotjax.molecule import Molecule
 
 NEUTRAL = (0,)
-USUAL = 0.25  # share of the geometries of a molecule beyond which a bond is more than a vibration
-ANY = b""  # molecule
-NAMED = 3  # of the atoms that are bonded unlike all of the training
+LONE, OFTEN = "H()", 0.25  # a share of the molecules
+NAMED = 3  # kinds of atoms that are bonded unlike all of the training
 
 
 class Domain(NamedTuple):
@@ -29,10 +27,10 @@ class Domain(NamedTuple):
             does not depend on its charge.
         size: of the largest training molecule; 0 where it is not known.
         checked: of the largest molecule by whose errors uncertainties were fitted, and at least `size`.
-        bonds: what atoms of the training molecules are bonded to, see `vpotjax.bonds.neighbours`, in more than a
-            quarter of the geometries of one molecule, or to nothing as often in all; none where that is not known. An
-            atom with other neighbours, as of a zwitterion or at the end of a stretched bond, may be in the range of the
-            features where errors are of eV all the same.
+        bonds: what atoms of the training molecules are bonded to, see `vpotjax.bonds.neighbours`; none where that is
+            not known. An atom with other neighbours, as of a zwitterion or at the end of a stretched bond, may be in
+            the range of the features where errors are of eV all the same. Hydrogen without a bond counts if it is in
+            more than a quarter of the molecules: thermal displacements make some.
     """
 
     charges: tuple[int, ...] = ()
@@ -46,23 +44,27 @@ class Domain(NamedTuple):
 
         Args:
             molecules: of the training.
-            before: that of the model from which the training started. Its charges and bonds are known still; how good
-                what it knew of larger molecules is after the training, nothing shows.
+            before: that of the model from which the training started. Its charges and bonds are known still, and no
+                bonds are where it does not say; how good what it knew of larger molecules is after the training,
+                nothing shows.
         """
-        charges, bonds = (set(), set()) if before is None else (set(before.charges or NEUTRAL), set(before.bonds))
-        size, geometries, counts = 0, Counter[bytes](), Counter[tuple[bytes, int, str]]()
+        charges, size, count = set() if before is None else set(before.charges or NEUTRAL), 0, 0
+        seen = Counter[str]()
         for molecule in molecules:
             charges.add(int(molecule.charge))
-            size, same_atoms = max(size, molecule.heavy_atoms), np.asarray(molecule.numbers, np.int32).tobytes()
-            geometries.update((same_atoms, ANY))
-            lone = () if molecule.natm == 1 else ("()",)
-            own = enumerate(neighbours(molecule))
-            counts.update({(ANY, 0, text) if text.endswith(lone) else (same_atoms, i, text) for i, text in own})
-        bonds |= {text for (atoms, _, text), count in counts.items() if count > USUAL * geometries[atoms]}
+            size, count = max(size, molecule.heavy_atoms), count + 1
+            seen.update(set(neighbours(molecule)))
+        bonds = {own for own, often in seen.items() if own != LONE or often > OFTEN * count}
+        if before is not None:
+            bonds = bonds.union(before.bonds) if before.bonds else set()
         return Domain(tuple(sorted(charges)), size, size, tuple(sorted(bonds)))
 
     def ratio(self, heavy_atoms: Array) -> jax.Array:
-        """How many times larger than the largest training molecule one is, at least 1; 1 where that has no size."""
+        """How many times larger than the largest training molecule one is, at least 1; 1 where that has no size.
+
+        Args:
+            heavy_atoms: (...) numbers of them.
+        """
         return jnp.maximum(jnp.asarray(heavy_atoms) / self.size, 1.0) if self.size else jnp.ones(())
 
     def foreign(self, charge: int) -> bool:
@@ -86,13 +88,16 @@ class Domain(NamedTuple):
         yield from self._unlike_bonds(molecule)
 
     def _unlike_bonds(self, molecule: Molecule) -> Iterator[str]:
-        known = frozenset(self.bonds)
-        unlike = [(i, own) for i, own in enumerate(neighbours(molecule)) if own not in known] if known else []
-        for i, own in unlike[:NAMED]:
+        known, unlike = frozenset(self.bonds), dict[str, list[str]]()
+        for i, own in enumerate(neighbours(molecule) if known else ()):
+            if own not in known:
+                unlike.setdefault(own, []).append(str(i))
+        for own, atoms in [*unlike.items()][:NAMED]:
             symbol, to = own[:-1].split("(")
+            bonds = f"bonded to {to.replace(',', ', ')}" if to else "without a bond"
             yield (
-                f"atom {i} ({symbol}) is bonded to {to.replace(',', ', ') or 'none'}, no such atom is in the training "
-                "molecules; errors may be larger than uncertainties say"
+                f"atom{'s' * (len(atoms) > 1)} {', '.join(atoms)} ({symbol}) {bonds}, by distance, unlike those of the "
+                "training molecules; errors may be larger than uncertainties say"
             )
         if len(unlike) > NAMED:
-            yield f"{len(unlike) - NAMED} more atoms bonded as none of the training molecules"
+            yield f"{len(unlike) - NAMED} more kinds of atoms bonded unlike those of the training molecules"

@@ -17,7 +17,7 @@ from vpotjax.train.uncertainty import FEWEST, checked, with_calibration, with_gr
 
 
 class Calibrated(NamedTuple):
-    """A model with a growth of its uncertainties.
+    """A model with uncertainties of larger molecules.
 
     Attributes:
         model: as it was, but for calibration and domain.
@@ -37,7 +37,7 @@ def calibrate(
     splits: Sequence[str] = SPLITS,
     any_method: bool = False,
 ) -> Calibrated:
-    """Let the uncertainties of a model grow with the size of a molecule, as the errors of larger ones do.
+    """Fit how much larger uncertainties are beyond the size of the training, by the errors of such molecules.
 
     Args:
         model, trained_on, any_method: as of `evaluate`.

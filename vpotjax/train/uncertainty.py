@@ -20,12 +20,13 @@ MOST = 10.0  # of a scale
 LEAST = 1e-8  # of a squared floor that is told from none, over the mean square of the errors
 FEWEST = 5  # molecules, larger than those of the training, that show how they differ
 STEEPEST = 4.0  # growth
-NEGLIGIBLE = 1e-2  # of the root mean square error: what labels and single precision leave of a zero by symmetry
+NEGLIGIBLE = 1e-2  # of the upper quartile of the errors: what labels and single precision leave of a zero by symmetry
+SLIGHT = 1.01  # a factor of the largest molecule that is told from none
 
 
 def fitted_calibration(evaluation: Evaluation, domain: Domain) -> dict[str, Calibration]:
-    """Of all that is compared and finite: scale and floor by molecules of the training's size, jump and growth by
-    larger ones.
+    """Of all that is compared, finite, and no zero by symmetry: scale and floor by molecules of the training's size,
+    jump and growth by larger ones.
 
     Where there are fewer than FEWEST of either, all give scale and floor, and uncertainties do not grow.
 
@@ -85,12 +86,12 @@ def _larger(evaluation: Evaluation, domain: Domain) -> np.ndarray:
 
 
 def _known(evaluation: Evaluation, name: str) -> np.ndarray:
-    """Molecules with something to compare whose error and spread are finite, and not both zero: of a dipole that
-    symmetry forbids they are, and without end would a likelihood gain from a floor of zero.
+    """Molecules with something to compare whose error and spread are finite, and not both next to nothing: of a dipole
+    that symmetry forbids they are, and without end would a likelihood gain from a floor of zero.
     """
     errors, spreads = evaluation.norms[name], evaluation.uncertainties.get(name, np.zeros(len(evaluation.natm)))
     known = _compared(evaluation, name) & np.isfinite(errors) & np.isfinite(spreads)
-    least = NEGLIGIBLE * np.sqrt(np.mean(errors[known] ** 2)) if known.any() else 0.0
+    least = NEGLIGIBLE * np.quantile(errors[known], 0.75) if known.any() else 0.0
     return known & (np.maximum(errors, spreads) >= least)
 
 
@@ -184,7 +185,7 @@ def fitted_scale_and_floor(errors: np.ndarray, spreads: np.ndarray) -> tuple[flo
 
 def fitted_growth_and_jump(deviates: np.ndarray, ratios: np.ndarray) -> tuple[float, float]:
     """Those under which errors as normal deviates of width u jump ratio^growth are most likely: a growth from 0 to
-    STEEPEST, a jump of at least 1. Where all are of one size it is a jump.
+    STEEPEST, a jump of at least 1. Where all are of one size it is a jump; a factor below SLIGHT is none.
 
     Args:
         deviates: errors over u, (n,).
@@ -201,16 +202,19 @@ def fitted_growth_and_jump(deviates: np.ndarray, ratios: np.ndarray) -> tuple[fl
         return float(np.mean(logarithms * (1 - rest**2)))
 
     if slope(0.0) >= -LEAST:
-        return 0.0, jump(0.0)
-    if slope(STEEPEST) <= 0:
-        return STEEPEST, jump(STEEPEST)
-    found: Any = brentq(slope, 0.0, STEEPEST)
-    return float(found), jump(found)
+        growth = 0.0
+    elif slope(STEEPEST) <= 0:
+        growth = STEEPEST
+    else:
+        found: Any = brentq(slope, 0.0, STEEPEST)
+        growth = float(found)
+    slight = jump(growth) * np.max(ratios) ** growth < SLIGHT
+    return (0.0, 1.0) if slight else (growth, jump(growth))
 
 
 def coverage(evaluation: Evaluation, name: str) -> tuple[float, float]:
     """Shares of the molecules whose error is below the uncertainty, and below twice that (none that is not finite is);
-    see `errors_and_uncertainties`.
+    see `errors_and_uncertainties`. Zeros by symmetry count.
     """
     errors, uncertainties = errors_and_uncertainties(evaluation, name)
     below = [float(np.mean(errors <= times * uncertainties)) for times in (1, 2)] if len(errors) else [np.nan] * 2
