@@ -225,7 +225,7 @@ def test_labels_of_larger_molecules_calibrate_a_run(folder, tmp_path, capsys):
         assert (f"{beyond} of 6 geometries are not like" in capsys.readouterr().out) == (beyond > 0)
     write_dataset(tmp_path / "few.h5", Dataset([*smaller, *larger[:4]], full.attributes))
     assert main(["calibrate", str(run), str(tmp_path / "few.h5")]) == 2
-    _one_line(capsys, f"data has 4 molecules of more than {size} heavy atoms, the most of a training molecule, in")
+    _one_line(capsys, f"data has 4 molecules of more than {size} heavy atoms, the size of its training, in")
     assert load_model(run).domain == after.domain
 
 

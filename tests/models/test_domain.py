@@ -42,13 +42,36 @@ def test_charges_that_no_training_molecule_had_are_doubted(charges, charge, doub
     assert all(f"charge {charge}, training molecules: " in text for text in texts)
 
 
+def alkane(carbons):
+    """As a molecule of so many heavy atoms; where they are does not matter here."""
+    return vp.Molecule([6] * carbons, np.arange(carbons)[:, None] * np.array([0.0, 0.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    ("few", "held_out", "size"),
+    [
+        (5, (3, 4), 4),  # of a hundred: nothing shows the errors of nine heavy atoms
+        (5, (2,), 4),  # fewer atoms held out than usual in the training
+        (5, (3, 7), 7),
+        (5, (9,), 9),
+        (5, (12,), 9),  # larger than all of the training
+        (6, (3, 4), 9),
+        (5, (), 9),  # nothing says that uncertainties are of other molecules
+    ],
+)
+def test_few_large_training_molecules_do_not_make_the_size_of_the_training(few, held_out, size):
+    molecules = [alkane(9)] * few + [alkane(4)] * 50 + [alkane(3)] * (50 - few)
+    domain = Domain.of(molecules, held_out=map(alkane, held_out))
+    assert (domain.size, domain.checked) == (size, size)
+
+
 @pytest.mark.parametrize(("size", "checked", "doubted"), [(0, 0, False), (2, 2, False), (1, 1, True), (1, 2, False)])
 def test_molecules_beyond_what_was_checked_are_doubted(size, checked, doubted):
     texts = list(Domain((0,), size, checked).doubts(g2("C2H6")))
     assert len(texts) == doubted
-    assert all("2 heavy atoms, training molecules have at most 1; errors may be larger" in text for text in texts)
+    assert all("2 heavy atoms, trained for up to 1; errors may be larger" in text for text in texts)
     (text,) = Domain((0,), 1, 2).doubts(g2("C3H8"))
-    assert "at most 1, those that show its uncertainties 2; errors" in text
+    assert "up to 1, uncertainties fitted for up to 2; errors" in text
 
 
 def stretched(molecule, by):

@@ -80,7 +80,7 @@ class Calibrate:
     run: tyro.conf.Positional[Path]
     """folder that 'demo' or 'train' wrote"""
     data: tyro.conf.Positional[Path]
-    """HDF5 file; molecules with more heavy atoms than all of the training count, at least five"""
+    """HDF5 file; molecules with more heavy atoms than (nearly) all of the training count, at least five"""
     split: tuple[str, ...] = SPLITS
     """Of the file that count; give those alone on which the model will not be tested."""
     any_method: bool = False

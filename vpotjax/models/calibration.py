@@ -50,7 +50,7 @@ class Calibration(NamedTuple):
             name: of `vpotjax.electronic.observables.OBSERVABLES`.
             spread: s, atomic units.
             natm: () number of atoms.
-            ratio: () r, heavy atoms of the molecule over those of the largest training molecule, at least 1.
+            ratio: () r, heavy atoms of the molecule over the size of the training, at least 1; `Domain.ratio`.
         """
         spread, floor = jnp.asarray(spread), jnp.asarray(self.floor)
         if known_observable(name).extensive:  # the elements share it, so that a rotation leaves the norm as it is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from vpotjax.molecule import Molecule
 
 NEUTRAL = (0,)
 LONE, OFTEN = "H()", 0.25  # a share of the molecules
+NEARLY_ALL = 0.95  # of the training molecules
 NAMED = 3  # kinds of atoms that are bonded unlike all of the training
 
 
@@ -25,7 +27,9 @@ class Domain(NamedTuple):
     Attributes:
         charges: of the training molecules, ascending; none where they are not known. What a model sees of a molecule
             does not depend on its charge.
-        size: of the largest training molecule; 0 where it is not known.
+        size: of the training, up to which scale and floor of a calibration say what uncertainties are; 0 where it is
+            not known. It is that of the largest training molecule, but where few of these (5 %) are larger than all
+            the others and than the molecules held out: those few do not show errors of their size.
         checked: of the largest molecule by whose errors uncertainties were fitted, and at least `size`.
         bonds: what atoms of the training molecules are bonded to, see `vpotjax.bonds.neighbours`; none where that is
             not known. An atom with other neighbours, as of a zwitterion or at the end of a stretched bond, may be in
@@ -39,7 +43,7 @@ class Domain(NamedTuple):
     bonds: tuple[str, ...] = ()
 
     @staticmethod
-    def of(molecules: Iterable[Molecule], before: Domain | None = None) -> Domain:
+    def of(molecules: Iterable[Molecule], before: Domain | None = None, held_out: Iterable[Molecule] = ()) -> Domain:
         """Of training molecules.
 
         Args:
@@ -47,20 +51,26 @@ class Domain(NamedTuple):
             before: that of the model from which the training started. Its charges and bonds are known still, and no
                 bonds are where it does not say; how good what it knew of larger molecules is after the training,
                 nothing shows.
+            held_out: by whose errors scale and floor of the uncertainties are fitted, as validation molecules; without
+                any the size is that of the largest.
         """
-        charges, size, count = set() if before is None else set(before.charges or NEUTRAL), 0, 0
-        seen = Counter[str]()
+        charges = set() if before is None else set(before.charges or NEUTRAL)
+        seen, sizes = Counter[str](), list[int]()
         for molecule in molecules:
             charges.add(int(molecule.charge))
-            size, count = max(size, molecule.heavy_atoms), count + 1
+            sizes.append(molecule.heavy_atoms)
             seen.update(set(neighbours(molecule)))
-        bonds = {own for own, often in seen.items() if own != LONE or often > OFTEN * count}
+        bonds = {own for own, often in seen.items() if own != LONE or often > OFTEN * len(sizes)}
         if before is not None:
             bonds = bonds.union(before.bonds) if before.bonds else set()
+        size = max(sizes, default=0)
+        if shown := max((own.heavy_atoms for own in held_out), default=0):
+            usual = sorted(sizes)[: math.ceil(NEARLY_ALL * len(sizes))]
+            size = min(size, max(shown, *usual[-1:]))
         return Domain(tuple(sorted(charges)), size, size, tuple(sorted(bonds)))
 
     def ratio(self, heavy_atoms: Array) -> jax.Array:
-        """How many times larger than the largest training molecule one is, at least 1; 1 where that has no size.
+        """How many times larger than the training's size one is, at least 1; 1 where that is not known.
 
         Args:
             heavy_atoms: (...) numbers of them.
@@ -80,10 +90,10 @@ class Domain(NamedTuple):
                 "off by many eV"
             )
         if self.size and molecule.heavy_atoms > self.checked:
-            fitted = f", those that show its uncertainties {self.checked}" if self.checked > self.size else ""
+            fitted = f", uncertainties fitted for up to {self.checked}" if self.checked > self.size else ""
             yield (
-                f"{molecule.heavy_atoms} heavy atoms, training molecules have at most {self.size}{fitted}; errors may "
-                "be larger than uncertainties say"
+                f"{molecule.heavy_atoms} heavy atoms, trained for up to {self.size}{fitted}; errors may be larger than "
+                "uncertainties say"
             )
         yield from self._unlike_bonds(molecule)
 

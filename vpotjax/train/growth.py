@@ -41,7 +41,7 @@ def calibrate(
 
     Args:
         model, trained_on, any_method: as of `evaluate`.
-        dataset: of which molecules count that have more heavy atoms than all training molecules.
+        dataset: of which molecules count that are larger than the size of the training, see `Domain`.
         splits: of `dataset` that count.
 
     Raises:
@@ -84,8 +84,8 @@ def _require_fit(samples: Sequence[Sample], model: Ensemble[Any], splits: Sequen
     """Raise InputError unless there are enough samples, of elements and charges that the model knows."""
     if (count := len({s.name for s in samples})) < FEWEST:
         raise InputError(
-            f"data has {count} molecules of more than {model.domain.size} heavy atoms, the most of a training "
-            f"molecule, in the splits {', '.join(splits)}; give at least {FEWEST}."
+            f"data has {count} molecules of more than {model.domain.size} heavy atoms, the size of its training, "
+            f"in the splits {', '.join(splits)}; give at least {FEWEST}."
         )
     for sample in samples:
         require_elements([sample], model.settings.species, sample.split)

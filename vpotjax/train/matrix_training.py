@@ -82,7 +82,7 @@ def trained_matrix(
     fitted = trained_networks(
         start, settings, train, validation, training.loss(residual), training, reporter, folders, before
     )
-    return concluded(fitted, buckets, names, evaluations, (parts["train"], before), reporter)
+    return concluded(fitted, buckets, names, evaluations, (parts, before), reporter)
 
 
 def _kept_start(states: Path | None, make: Callable[[], MatrixModel]) -> MatrixModel:

@@ -72,7 +72,7 @@ def trained_property(
     held = zip(prepared(validation, start, folders.features), _left(validation, start), strict=True)
     validation, loss = [residual_bucket(b, own) for b, own in held], Residual(target, float(start.scale))
     fitted = trained_networks(start, settings, train, validation, loss, training, reporter, folders, before)
-    return concluded(fitted, buckets, names, evaluations, (parts["train"], before), reporter)
+    return concluded(fitted, buckets, names, evaluations, (parts, before), reporter)
 
 
 def _linear(train: Sequence[Bucket], settings: PropertySettings) -> tuple[PropertyModel, Residuals]:

@@ -102,7 +102,7 @@ def concluded(
     buckets: Mapping[str, Sequence[Bucket]],
     names: Sequence[str],
     evaluations: Mapping[str, Evaluation],
-    training: tuple[Sequence[Sample], Ensemble[Any] | None],
+    training: tuple[Mapping[str, Sequence[Sample]], Ensemble[Any] | None],
     reporter: Reporter,
 ) -> Trained:
     """The end of a training: the model on test and validation molecules, and what is to be said of it.
@@ -112,14 +112,15 @@ def concluded(
         buckets: by split, with geometry for content.
         names: of the observables that are compared.
         evaluations: of the test molecules, of other models.
-        training: its molecules, and the model that it started from, if from one.
+        training: its samples by split, and the model that it started from, if from one.
         reporter: is told.
     """
     for name, count in fitted.left_out.most_common(5):
         reporter.say(f"left out {count} times, its gradient was not finite: {name}")
     tested, held_out = (evaluated(fitted.model, buckets[part], names) for part in ("test", "validation"))
-    samples, before = training
-    domain = Domain.of((s.molecule for s in samples), None if before is None else before.domain)
+    parts, before = training
+    molecules = {part: [s.molecule for s in samples] for part, samples in parts.items()}
+    domain = Domain.of(molecules["train"], None if before is None else before.domain, molecules["validation"])
     calibration = fitted_calibration(held_out, domain)
     model = dataclasses.replace(fitted.model, calibration=calibration, domain=checked(domain, held_out))
     if text := calibration_text(calibration, len(held_out.names), fitted.model.members > 1):

@@ -105,8 +105,9 @@ def calibrated(ensemble: Ensemble[Any], buckets: Sequence[Bucket], names: Sequen
     """An ensemble with a calibration by its errors; one that it had is replaced.
 
     Args:
-        ensemble: of networks, or of one. With a `domain`, as `Domain.of(molecules)` makes it of the training
-            molecules, uncertainties grow beyond their size if `buckets` have larger ones, and predictions warn.
+        ensemble: of networks, or of one. With a `domain`, as `Domain.of(molecules, held_out=others)` makes it of
+            the training molecules and those of `buckets`, uncertainties grow beyond its size if `buckets` have larger
+            ones, and predictions warn.
         buckets: of labelled molecules that it was not trained on, with geometry for content. Where they chose its
             weights among evaluations, as validation molecules do, uncertainties are a little too small.
         names: of the table.
