@@ -55,7 +55,7 @@ by 1.1 bohr³. α counts four times more still: then it is better by a third, an
 """
 SETTINGS = ["descent.steps=4500", *(f"weights.{name}={weight}" for name, weight in WEIGHTS.items())]
 SIZES = ((1, 4), (5, 6), (7, 7), (8, 10), (11, 14))  # heavy atoms
-BEYOND = "larger"
+WHOLE, BEYOND = "all test molecules", "larger"
 OBSERVABLES = ("mo_energies", "homo_lumo_gap", "dipole", "polarizability")
 
 
@@ -168,7 +168,7 @@ def _card(name: str, source: Path) -> str:
     test = data.split("test")
     sets = {"QM7": [s for s in test if _of_qm7(s)], "embedded": [s for s in test if not _of_qm7(s)]}
     if name == "levels":
-        sets[BEYOND] = list(larger_dataset("validation").samples)
+        sets = {WHOLE: test, **sets, BEYOND: list(larger_dataset("validation").samples)}
     sets["transfer"] = [s for s in transfer_dataset().samples if s.name in EIGHT]
     rows = evaluations(name, model, sets, OBSERVABLES)
     titles = ("molecules", "geometries", "ε (eV)", "gap (eV)", "μ (e·bohr)", "α (bohr³)")
@@ -180,6 +180,8 @@ def _card(name: str, source: Path) -> str:
         lines += [f"| {title}, {len(set(evaluation.names))} | " + _errors(evaluation, evaluation.names)]
         if title == "transfer":
             lines += [f"| {own} | " + _errors(evaluation, [own]) for own in evaluation.names]
+            continue
+        if title == WHOLE:
             continue
         for element in "CNO" if title != BEYOND else "":
             chosen = [own for own in evaluation.names if element in kinds[own]]
