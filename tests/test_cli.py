@@ -186,6 +186,7 @@ def test_evaluate_prints_the_table(folder, capsys):
     _one_line(capsys, "errors.json' exists")
 
 
+@pytest.mark.slow
 def test_labels_of_larger_molecules_calibrate_a_run(folder, tmp_path, capsys):
     """Weights and all else stay; too few molecules, or a file of the wrong sort, change nothing."""
     run, data, full = tmp_path / "run", tmp_path / "larger.h5", read_dataset(embedded_dataset_path())

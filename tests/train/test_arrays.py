@@ -92,6 +92,7 @@ def file_pages():
     return int(line.split()[1]) / 1024
 
 
+@pytest.mark.slow
 def test_a_training_from_files_is_that_from_memory(tmp_path):
     dataset = dataset_of(train=("H2O", 3), validation=("H2O", 1), test=("H2O", 1))
     split = {name: dataset.split(name) for name in SPLITS}
