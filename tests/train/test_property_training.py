@@ -136,7 +136,7 @@ def test_a_training_that_was_ended_goes_on(folder, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32, in one program or two
 
 
-def test_fine_tuning_and_linear_models(folder, tmp_path):
+def test_fine_tuning_and_linear_models(folder, tmp_path, monkeypatch):
     before = load_model(run(folder, "dipole"))
     how = Training(target="dipole", members=2, start=str(run(folder, "dipole")), descent=TINY.descent, buckets=1)
     outcome = train_run(data(), tmp_path / "tuned", how, Silent())
@@ -144,7 +144,12 @@ def test_fine_tuning_and_linear_models(folder, tmp_path):
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), outcome.model.model.params, before.model.params)
     assert max(jax.tree.leaves(moved)) > 0
     jax.tree.map(np.testing.assert_array_equal, outcome.model.model.linear, before.model.linear)
-    linear = train_run(data(), tmp_path / "linear", options("dipole", network=Linear()), Silent())
+    monkeypatch.setattr("vpotjax.models.domain.NEARLY_ALL", 0.2)
+    waters = [s for s in data().samples if s.split != "validation" or s.name == "H2O"]
+    linear = train_run(
+        Dataset(waters, data().attributes), tmp_path / "linear", options("dipole", network=Linear()), Silent()
+    )
+    assert linear.model.domain.size == 1  # that of the validation molecules
     assert linear.rows[-1]["dipole"] == linear.rows[-2]["dipole"]
     far = load_model(tmp_path / "linear").model.whitening.reach
     assert np.any(far > 0)  # a linear model knows its range, too
