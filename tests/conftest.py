@@ -1,16 +1,23 @@
 """Double precision, and the process settings of the command line, before JAX starts."""
 
+import gc
 import os
+import tempfile
 
 # One BLAS thread: small matrices lose by more.
 # No optimisation, and the emitters that compile fastest: the tests compile for minutes what then runs for seconds.
 for variable, value in (
     ("OMP_NUM_THREADS", "1"),
     ("OPENBLAS_NUM_THREADS", "1"),
-    ("JAX_ENABLE_COMPILATION_CACHE", "false"),  # of the command line, in the user's folder
+    ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1"),
     ("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"),
 ):
     os.environ.setdefault(variable, value)
+# One folder of programs for all processes of a run, which share many of them; not the user's.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _PROGRAMS = tempfile.TemporaryDirectory(prefix="vpotjax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS.name
+gc.set_threshold(50_000, 20, 100)  # tracing allocates much that lives: five per cent of the time went into collections
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

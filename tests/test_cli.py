@@ -66,7 +66,7 @@ PROGRAMS = ("jit_potentials", "jit_geometry", "jit__predicted")
 def test_a_second_command_finds_the_programs_of_the_first(chosen, folder, tmp_path):
     """In the user's cache folder, or where the environment says."""
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
-    environment |= {"JAX_ENABLE_COMPILATION_CACHE": "true"}
+    del environment["JAX_COMPILATION_CACHE_DIR"]  # that of the tests
     if chosen:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / chosen)
     command = [sys.executable, "-m", "vpotjax.cli", "predict", str(folder / "water.xyz"), "--run", str(folder / "run")]
