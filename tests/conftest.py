@@ -9,7 +9,8 @@ import tempfile
 for variable, value in (
     ("OMP_NUM_THREADS", "1"),
     ("OPENBLAS_NUM_THREADS", "1"),
-    ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1"),
+    ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0"),
+    ("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0"),  # of each operation of a program, for profiles
     ("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"),
 ):
     os.environ.setdefault(variable, value)
