@@ -242,8 +242,7 @@ def test_info(folder, capsys):
     _one_line(capsys, "water.xyz' cannot be read")
 
 
-def test_a_split_is_stored_and_trained_on(folder, tmp_path, capsys):
-    """The largest molecules test, by another split than the data set came with."""
+def test_a_split_is_stored(folder, tmp_path, capsys):
     data = tmp_path / "a.h5"
     data.write_bytes((folder / "tiny.h5").read_bytes())
     assert main(["split", str(data), "--name", "large", "--by", "size", "--test", "0.3", "--validation", "0.2"]) == 0
@@ -251,11 +250,6 @@ def test_a_split_is_stored_and_trained_on(folder, tmp_path, capsys):
     arguments = ["train", "--data", str(data), "--run", str(tmp_path / "run"), "--split"]
     assert main([*arguments, "small"]) == 2
     _one_line(capsys, "no splits 'small' .it has: 'large'.; make it with 'vpotjax split'")
-    wanted = [s.name for s in read_dataset(data).split_by("large").split("test")]
-    options = ["--set", "descent.steps=1", "descent.batch_size=2", "power_order=1", "basis=sto-3g"]
-    options += ["orbital_basis=sto-3g", "members=1", "buckets=1", *NETWORK]
-    assert main([*arguments, "large", *options]) == 0
-    assert f"test: {len(set(wanted)):3d} molecules, {len(wanted):4d} geometries" in capsys.readouterr().out
     for bad, expected in {
         ("--by", "element"): "elements is .. for a split by 'element'; give both or none",
         ("--by", "element", "--elements", "Xx"): "elements has 'Xx'; give symbols",
@@ -263,6 +257,20 @@ def test_a_split_is_stored_and_trained_on(folder, tmp_path, capsys):
     }.items():
         assert main(["split", str(data), "--name", "b", *bad]) == 2
         _one_line(capsys, expected)
+
+
+@pytest.mark.slow
+def test_a_stored_split_is_trained_on(folder, tmp_path, capsys):
+    """The largest molecules test, by another split than the data set came with."""
+    data = tmp_path / "a.h5"
+    data.write_bytes((folder / "tiny.h5").read_bytes())
+    assert main(["split", str(data), "--name", "large", "--by", "size", "--test", "0.3", "--validation", "0.2"]) == 0
+    wanted = [s.name for s in read_dataset(data).split_by("large").split("test")]
+    arguments = ["train", "--data", str(data), "--run", str(tmp_path / "run"), "--split", "large"]
+    options = ["--set", "descent.steps=1", "descent.batch_size=2", "power_order=1", "basis=sto-3g"]
+    options += ["orbital_basis=sto-3g", "members=1", "buckets=1", *NETWORK]
+    assert main([*arguments, *options]) == 0
+    assert f"test: {len(set(wanted)):3d} molecules, {len(wanted):4d} geometries" in capsys.readouterr().out
 
 
 def test_labels_of_a_file_of_structures(tmp_path, capsys):

@@ -81,7 +81,7 @@ def test_both_code_generators_predict_the_same():
     np.testing.assert_allclose(quick, plain, atol=1e-7)
 
 
-@pytest.mark.parametrize("target", ["fock", "fock, no baseline", "dipole"])
+@pytest.mark.parametrize("target", [pytest.param("fock", marks=pytest.mark.slow), "fock, no baseline", "dipole"])
 def test_geometry_in_two_programs(target):
     """As in one."""
     if target == "dipole":

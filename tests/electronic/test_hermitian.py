@@ -112,6 +112,7 @@ def test_derivatives_agree_with_finite_differences(degenerate):
     np.testing.assert_allclose(central_difference(first, 1e-3)[chosen], second[chosen], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_in_reverse_through_a_loop():
     fock, overlap = problem()
     changes = hermitian(3, 0.2), hermitian(4, 0.02)

@@ -182,6 +182,7 @@ def test_files_that_cannot_be_read(tmp_path):
             open_cookbook(tmp_path / name, BASES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["pyscf", "e3nn", "cp2k", "orca"])
 def test_without_overlaps_the_order_is_found_by_the_fock_matrix(tmp_path, labels, order):
     data = without("overlap_svp", "overlap_sto3g")(arrays(labels, order))
@@ -236,7 +237,7 @@ def test_what_is_written_is_read_again(tmp_path, labels):
     assert not (tmp_path / "c.npz").exists()
 
 
-@pytest.mark.parametrize("name", ["cookbook_qm7_150", "b3lyp_qm7_train"])
+@pytest.mark.parametrize("name", ["cookbook_qm7_150", pytest.param("b3lyp_qm7_train", marks=pytest.mark.slow)])
 def test_published_files_are_taken_as_they_are(name):
     path, bases = shared_file(f"{name}.npz"), {"sto3g": "sto-3g", "tzvp": "def2-tzvp"}
     layout, samples = read(path, bases)

@@ -33,6 +33,7 @@ def peak(folder, count):
     return used
 
 
+@pytest.mark.slow
 def test_memory_is_constant(tmp_path):
     used = {count: peak(tmp_path / str(count), count) for count in (50, 500, 5000)}  # the first loads modules
     assert used[5000] < used[500] + (1 << 20)  # full chunks of HDF5; one molecule with its values takes 2 kB

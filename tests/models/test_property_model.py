@@ -81,7 +81,8 @@ def corrected(target, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("make", "target"), [(fitted, target) for target in PROPERTIES] + [(corrected, "polarizability")]
+    ("make", "target"),
+    [*((fitted, target) for target in PROPERTIES), pytest.param(corrected, "polarizability", marks=pytest.mark.slow)],
 )
 def test_symmetry_and_fit(make, target):
     model, molecules, rotation = make(target), geometries(8), random_rotation()

@@ -61,6 +61,7 @@ def test_four_devices(tmp_path):
     require_same(rows)
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     out, address = str(tmp_path / "rows.json"), free_address()
     commands = [["-m", "tests.train.shared_training", out, f"{address},2,{number}"] for number in range(2)]
