@@ -247,6 +247,9 @@ def test_a_split_is_stored(folder, tmp_path, capsys):
     data.write_bytes((folder / "tiny.h5").read_bytes())
     assert main(["split", str(data), "--name", "large", "--by", "size", "--test", "0.3", "--validation", "0.2"]) == 0
     assert "split 'large'" in capsys.readouterr().out
+    split = read_dataset(data).split_by("large")
+    sizes = {part: [s.molecule.natm for s in split.split(part)] for part in ("train", "test")}
+    assert max(sizes["train"]) <= min(sizes["test"])  # the largest test
     arguments = ["train", "--data", str(data), "--run", str(tmp_path / "run"), "--split"]
     assert main([*arguments, "small"]) == 2
     _one_line(capsys, "no splits 'small' .it has: 'large'.; make it with 'vpotjax split'")
