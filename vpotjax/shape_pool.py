@@ -11,10 +11,10 @@ from vpotjax.batching import BasisShape, BatchShape, joint_batch_shape, molecule
 from vpotjax.conventions import function_count
 from vpotjax.molecule import Molecule
 
-POWER = 2.5
-"""Of the number of AOs, which the time of a molecule goes with: 1.8 from 40 to 280 of them, 2.5 from 280 to 830."""
-COMPILATION = 2200.0**POWER
-"""As much time as a molecule with so many AOs: a program compiles in that of twelve molecules with 830."""
+POWER = 2.2
+"""Of the number of AOs, which the time of a molecule goes with: 2.1 from 130 to 790 of them, 2.4 from 790 to 1580."""
+COMPILATION = 3800.0**POWER
+"""As much time as a molecule with so many AOs: a program compiles in that of 40 molecules with 730."""
 
 
 class _Choice(NamedTuple):

@@ -16,11 +16,11 @@ def chain():
     return vp.load_basis("sto-3g", molecule.numbers), jnp.asarray(molecule.positions)
 
 
-# All separable operators share their code with S.
+# Separable operators share their code with S, those about an origin with r.
 @pytest.mark.parametrize(
     "operator",
     [
-        name if name in ("overlap", "external_potential") else pytest.param(name, marks=pytest.mark.slow)
+        name if name in ("overlap", "position", "external_potential") else pytest.param(name, marks=pytest.mark.slow)
         for name in OPERATORS
     ],
 )
@@ -44,10 +44,34 @@ def test_fewer_pairs_than_all(chain):
     assert kept < 0.7 * primitives * (primitives + 1) / 2
 
 
-@pytest.mark.slow
-def test_under_jit_with_gradient(chain):
+def test_under_jit_without_capacity(chain):
+    """Lists with room for all pairs, of which the empty rest is skipped, also of several geometries in one program."""
     basis, positions = chain
-    capacity = vp.significant_pairs(basis, positions).capacity
+    made = jax.jit(lambda r: vp.significant_pairs(basis, r))(positions)
+    for key, pairs in vp.significant_pairs(basis, positions).lists.items():
+        ours = made.lists[key]
+        assert 8 * (len(ours.first) // 8) > ours.count == pairs.count, key  # some of eight chunks is empty
+        assert not made.overflow
+        chosen = [
+            set(zip(*np.array([one.first, one.second])[:, : one.count].tolist(), strict=True)) for one in (pairs, ours)
+        ]
+        assert chosen[0] == chosen[1], key
+        assert len(chosen[0]) == pairs.count, key
+
+    def screened(r):
+        return vp.external_potential(basis, r, pairs=vp.significant_pairs(basis, r))
+
+    several = jnp.stack([positions, positions * 1.02])
+    exact = [vp.external_potential(basis, r) for r in several]
+    for together in (jax.vmap(screened), lambda rs: jax.lax.map(screened, rs)):
+        np.testing.assert_allclose(jax.jit(together)(several), exact, rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [True, False])
+def test_under_jit_with_gradient(chain, given):
+    basis, positions = chain
+    capacity = vp.significant_pairs(basis, positions).capacity if given else None
     weights = np.random.default_rng(0).standard_normal((basis.nao, basis.nao))
 
     @jax.jit
@@ -78,8 +102,6 @@ def test_bad_input_is_named(chain):
     basis, positions = chain
     with pytest.raises(vp.InputError, match="threshold is 2"):
         vp.significant_pairs(basis, positions, threshold=2.0)
-    with pytest.raises(vp.InputError, match="capacity is None, but positions or basis are traced"):
-        jax.jit(lambda r: vp.significant_pairs(basis, r).overflow)(positions)
     with pytest.raises(vp.InputError, match=r"at least 1 for each of \[\(0, 0\), \(1, 0\), \(1, 1\)\]"):
         vp.significant_pairs(basis, positions, capacity=(((0, 0), 64),))
     other = vp.load_basis("sto-3g", [6, 1, 1, 1, 1])

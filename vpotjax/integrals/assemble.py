@@ -15,7 +15,7 @@ from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import separable
-from vpotjax.integrals.shell_pairs import Integrand, PairList, contracted
+from vpotjax.integrals.shell_pairs import Integrand, PairList, contracted, pair_numbers
 
 LARGEST_MOVE = 0.1  # bohr, in which no pair of primitives grows from the threshold of 1e-14 to 1e-9
 
@@ -107,8 +107,8 @@ def require_near(positions: Array, pairs: PairLists | None) -> None:
 
 def _check_lists(basis: Basis, pairs: PairLists) -> None:
     sizes = [len(shells.exponents) for shells in basis.shells]
-    wanted = {(i, j): (sizes[i], sizes[j]) for i in range(len(sizes)) for j in range(i + 1)}
-    if {key: one.slot.shape for key, one in pairs.lists.items()} != wanted:
+    wanted = {(i, j): len(pair_numbers(sizes[i], sizes[j], i == j)[0]) for i in range(len(sizes)) for j in range(i + 1)}
+    if {key: len(one.slot) for key, one in pairs.lists.items()} != wanted:
         raise InputError("pairs belong to another basis or batch; make them with significant_pairs for this one.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -70,4 +72,7 @@ def _about_origin(
     pairs = pairs_for(basis, positions, pairs)
     require_shape("origin", origin, (3,))
     positions = floating(positions)
-    return separable_matrices(operator, basis, positions - jnp.asarray(origin, positions.dtype), pairs)
+    origin = jnp.asarray(origin, positions.dtype)
+    if pairs is not None:
+        pairs = dataclasses.replace(pairs, positions=pairs.positions - origin)
+    return separable_matrices(operator, basis, positions - origin, pairs)

@@ -8,24 +8,28 @@ with μ = ab/(a + b), R = |A − B| and c the largest contraction coefficient of
 factors a bound of its overlap and of its kinetic energy. An element then changes by some tens of thresholds, of V by as
 many times the nuclear charge. Functions that are called with concrete positions make such lists themselves above
 AUTOMATIC_ABOVE pairs, where that begins to pay (docs/benchmarks/integrals.md); under jit they use all
-pairs, unless given lists.
+pairs, unless given lists, as models do by `pairs_of_program`.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vpotjax._checks import InputError, is_concrete, require_positions
 from vpotjax._typing import Array
 from vpotjax.basis import Basis, Shells
 from vpotjax.integrals.assemble import PairLists, floating, require_near
-from vpotjax.integrals.shell_pairs import PairList
+from vpotjax.integrals.shell_pairs import PairList, pair_numbers
 
 AUTOMATIC_ABOVE = 100_000  # pairs of primitives
+IN_PROGRAMS_ABOVE = 1_500_000  # pairs of primitives times charges
 
 Capacity = tuple[tuple[tuple[int, int], int], ...]
 """Lengths of the lists by positions of two shells in `Basis.shells`; `PairLists.capacity` of an earlier call."""
@@ -40,18 +44,19 @@ def significant_pairs(
     AUTOMATIC_ABOVE pairs); all other calls use all pairs.
 
     Outside jit the lists are made long enough, with lengths rounded up by at most an eighth, so that similar
-    geometries share a program. Under jit the lengths have to be given. Where a list is too short, `overflow` of the
-    result is True and all integrals over it are NaN.
+    geometries share a program. Under jit they have room for all pairs, and integrals skip what is empty; lengths that
+    are given save memory, and time under `vmap`, where nothing is skipped. Where a list is too short, `overflow` of
+    the result is True and all integrals over it are NaN.
 
     Args:
         basis: from `load_basis`.
         positions: (natm, 3) in bohr; derivatives do not pass through the choice of pairs.
         threshold: pairs below it are left out.
-        capacity: lengths of the lists, `.capacity` of an earlier result; needed under jit. Molecules of a padded batch
-            share a program with the largest length that any of them has, list by list.
+        capacity: lengths of the lists, `.capacity` of an earlier result. Molecules of a padded batch share a program
+            with the largest length that any of them has, list by list.
 
     Raises:
-        InputError: as `overlap`; a threshold outside 0 … 1; no capacity for traced positions, or one of another basis.
+        InputError: as `overlap`; a threshold outside 0 … 1; a capacity of another basis.
     """
     require_positions(basis.numbers, positions)
     if not 0 < threshold < 1:
@@ -60,10 +65,7 @@ def significant_pairs(
         _check_capacity(basis, capacity)
         return _lists(basis, positions, threshold, capacity)
     if not is_concrete(positions, *jax.tree.leaves(basis)):
-        raise InputError(
-            "capacity is None, but positions or basis are traced (jit, vmap, grad); give the .capacity of lists that "
-            "were made outside."
-        )
+        return _lists(basis, positions, threshold, None)
     with jax.ensure_compile_time_eval():  # for geometries that a jitted function closes over
         counts = _counts(basis, positions, threshold)
         capacity = tuple((key, _rounded_up(int(count))) for key, count in counts.items())
@@ -91,8 +93,22 @@ def pairs_for(basis: Basis, positions: Array, pairs: PairLists | None) -> PairLi
     require_near(positions, pairs)
     if pairs is not None or not is_concrete(positions, *jax.tree.leaves(basis)):
         return pairs
-    primitives = sum(len(shells.exponents) for shells in basis.shells)
-    return significant_pairs(basis, positions) if primitives**2 / 2 > AUTOMATIC_ABOVE else None
+    return significant_pairs(basis, positions) if _number(basis) > AUTOMATIC_ABOVE else None
+
+
+def pairs_of_program(basis: Basis, positions: Array, screened: bool) -> PairLists | None:
+    """Lists for potentials in a program that takes one molecule after the other, as on CPUs; None if not worth it.
+
+    `screened`: whether the screened potential is among them, which has the most charges.
+    """
+    charges = basis.natm * (1 + basis.screening_charges.shape[-1] if screened else 1)
+    worth = jax.default_backend() == "cpu" and _number(basis) * charges > IN_PROGRAMS_ABOVE
+    return significant_pairs(basis, positions) if worth else None
+
+
+def _number(basis: Basis) -> float:
+    """Of pairs of primitives."""
+    return sum(len(shells.exponents) for shells in basis.shells) ** 2 / 2
 
 
 def _rounded_up(count: int) -> int:
@@ -101,23 +117,48 @@ def _rounded_up(count: int) -> int:
     return -(-max(count, 64) // step) * step
 
 
-def _masks(basis: Basis, positions: Array, threshold: float) -> dict[tuple[int, int], jax.Array]:
+class _AllPairs(NamedTuple):
+    """All pairs of primitives, those of one list after those of another.
+
+    Attributes:
+        keys: positions of the two shells of each list.
+        starts: where each list starts, and the end.
+        offsets: number of the first primitive of each shell.
+        numbers: (2, n) of the primitives of each pair, counted through the basis.
+    """
+
+    keys: tuple[tuple[int, int], ...]
+    starts: np.ndarray
+    offsets: np.ndarray
+    numbers: np.ndarray
+
+
+@functools.cache
+def _all_pairs(sizes: tuple[int, ...]) -> _AllPairs:
+    """Of shells with so many primitives."""
+    keys = tuple((i, j) for i in range(len(sizes)) for j in range(i + 1))
+    offsets = np.cumsum([0, *sizes[:-1]], dtype=np.int32)
+    numbers = [np.stack(pair_numbers(sizes[i], sizes[j], i == j)) + offsets[[i, j], None] for i, j in keys]
+    starts = np.cumsum([0, *(own.shape[1] for own in numbers)])
+    return _AllPairs(keys, starts, offsets, np.concatenate(numbers, axis=1))
+
+
+def _mask(basis: Basis, positions: Array, threshold: float, numbers: np.ndarray) -> jax.Array:
+    """(n,) True for pairs of primitives, (2, n), that are not below the threshold, each in one of its two orders."""
     positions = jax.lax.stop_gradient(floating(positions))
-    sizes = [_logarithms(shells) for shells in basis.shells]
-    masks = {}
-    for i, first in enumerate(basis.shells):
-        for j, second in enumerate(basis.shells[: i + 1]):
-            a, b = jnp.asarray(first.exponents)[:, None], jnp.asarray(second.exponents)[None, :]
-            separation = positions[first.atom][:, None] - positions[second.atom][None, :]
-            distance = jnp.linalg.norm(separation, axis=-1)
-            reduced = a * b / (a + b)
-            decay = reduced * distance**2
-            angular = first.l * jnp.log1p(jnp.sqrt(2 * a) * b / (a + b) * distance)
-            angular = angular + second.l * jnp.log1p(jnp.sqrt(2 * b) * a / (a + b) * distance)
-            logarithm = sizes[i][:, None] + sizes[j][None, :] + angular + jnp.log1p(reduced * (3 + 2 * decay)) - decay
-            mask = ~(logarithm < jnp.log(threshold))  # keeps NaN
-            masks[i, j] = jnp.tril(mask) if i == j else mask
-    return masks
+    exponents = jnp.concatenate([jnp.asarray(shells.exponents) for shells in basis.shells])
+    centres = positions[jnp.concatenate([jnp.asarray(shells.atom) for shells in basis.shells])]
+    size = jnp.concatenate([_logarithms(shells) for shells in basis.shells])
+    power = np.repeat([float(shells.l) for shells in basis.shells], [len(shells.exponents) for shells in basis.shells])
+    first, second = numbers
+    a, b = exponents[first], exponents[second]
+    distance = jnp.sqrt(sum((x[first] - x[second]) ** 2 for x in centres.T))
+    reduced = a * b / (a + b)
+    decay = reduced * distance**2
+    logarithm = size[first] + size[second] + jnp.log1p(reduced * (3 + 2 * decay)) - decay
+    for l, exponent in ((power[first], a), (power[second], b)):
+        logarithm = logarithm + l * jnp.log1p(jnp.sqrt(2 * exponent) * reduced / exponent * distance)
+    return ~(logarithm < jnp.log(threshold)) & (first >= second)  # keeps NaN
 
 
 def _logarithms(shells: Shells) -> jax.Array:
@@ -127,22 +168,40 @@ def _logarithms(shells: Shells) -> jax.Array:
     return jnp.log(jnp.max(jnp.abs(jnp.asarray(shells.coefficients)), axis=0) / norm)
 
 
+def _pairs_of(basis: Basis) -> _AllPairs:
+    return _all_pairs(tuple(len(shells.exponents) for shells in basis.shells))
+
+
 @jax.jit
 def _counts(basis: Basis, positions: Array, threshold: float) -> dict[tuple[int, int], jax.Array]:
-    return {key: jnp.sum(mask) for key, mask in _masks(basis, positions, threshold).items()}
+    pairs = _pairs_of(basis)
+    mask = _mask(basis, positions, threshold, pairs.numbers)
+    spans = zip(pairs.keys, itertools.pairwise(pairs.starts), strict=True)
+    return {key: jnp.sum(mask[start:stop]) for key, (start, stop) in spans}
 
 
 @functools.partial(jax.jit, static_argnames="capacity")
-def _lists(basis: Basis, positions: Array, threshold: float, capacity: Capacity) -> PairLists:
-    masks = _masks(basis, positions, threshold)
-    lists, overflow = {}, jnp.zeros((), bool)
-    for key, size in capacity:
-        mask = masks[key]
-        place = jnp.cumsum(mask.ravel(), dtype=jnp.int32)  # from 1
-        wanted = jnp.arange(1, size + 1, dtype=jnp.int32)
-        number = jnp.searchsorted(place, wanted, method="scan")
-        number = jnp.where(wanted <= place[-1], number, 0)
-        slot = jnp.where(mask & (place.reshape(mask.shape) <= size), place.reshape(mask.shape) - 1, size)
-        lists[key] = PairList(number // mask.shape[1], number % mask.shape[1], slot)
-        overflow = overflow | (place[-1] > size)
+def _lists(basis: Basis, positions: Array, threshold: float, capacity: Capacity | None) -> PairLists:
+    """Without a capacity with room for all; one search makes all lists, which is quicker to compile than many."""
+    pairs = _pairs_of(basis)
+    spans = [slice(start, stop) for start, stop in itertools.pairwise(pairs.starts)]
+    if capacity is None:
+        first, second = pairs.numbers
+        sizes = [int(np.sum(first[span] >= second[span])) for span in spans]
+    else:
+        sizes = [dict(capacity)[key] for key in pairs.keys]
+    mask = _mask(basis, positions, threshold, pairs.numbers)
+    rank = jnp.cumsum(mask, dtype=jnp.int32)  # from 1
+    before = jnp.concatenate([jnp.zeros(1, jnp.int32), rank])[pairs.starts]
+    count = jnp.diff(before)
+    wanted = [before[k] + jnp.minimum(jnp.arange(1, n + 1, dtype=jnp.int32), count[k]) for k, n in enumerate(sizes)]
+    found = jnp.asarray(pairs.numbers)[:, jnp.searchsorted(rank, jnp.concatenate(wanted), method="scan")]
+    lists, done = {}, 0
+    for k, ((i, j), size) in enumerate(zip(pairs.keys, sizes, strict=True)):
+        first, second = found[:, done : done + size] - pairs.offsets[[i, j], None]
+        place = rank[spans[k]] - before[k] - 1
+        slot = jnp.where(mask[spans[k]] & (place < size), place, size)
+        lists[i, j] = PairList(first, second, slot, jnp.minimum(count[k], size))
+        done += size
+    overflow = jnp.any(count > jnp.asarray(sizes))
     return PairLists(lists, overflow, jax.lax.stop_gradient(floating(positions)))

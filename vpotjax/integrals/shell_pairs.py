@@ -62,13 +62,15 @@ class PairList:
     """Pairs of primitives of two angular momenta that are not negligible; made by `screening.significant_pairs`.
 
     Attributes:
-        first, second: (capacity,) numbers of the primitives; 0 where the list is not full.
-        slot: (nprim_a, nprim_b) where each pair stands in the list; capacity where it is left out.
+        first, second: (capacity,) numbers of the primitives; from `count` on any.
+        slot: (n,) where each of `pair_numbers` stands in the list; capacity where it is left out.
+        count: () of the pairs in the list.
     """
 
     first: Array
     second: Array
     slot: Array
+    count: Array
 
 
 class _Rectangle(NamedTuple):
@@ -135,11 +137,11 @@ def contracted(
         return tuple(integrand(shells[0].l, shells[1].l, chosen))
 
     if pairs is None:
-        rectangles = _rectangles(len(a), len(b), bool(exchange))
-        table = _unfolded(_in_chunks(evaluate, *_pair_numbers(rectangles)), rectangles, len(b))
+        values = _in_chunks(evaluate, *pair_numbers(len(a), len(b), bool(exchange)))
     else:
-        values = _in_chunks(evaluate, pairs.first, pairs.second)
-        table = jnp.take(values, pairs.slot, axis=1, mode="fill", fill_value=0)
+        values = _in_chunks(evaluate, pairs.first, pairs.second, pairs.count)
+        values = jnp.take(values, pairs.slot, axis=1, mode="fill", fill_value=0)
+    table = _unfolded(values, _rectangles(len(a), len(b), bool(exchange)), len(b))
     if exchange:
         row, column = (jax.lax.broadcasted_iota(jnp.int32, table.shape[1:], axis) for axis in (0, 1))
         table = table * jnp.where(row > column, 1.0, jnp.where(row == column, 0.5, 0.0)).astype(dtype)
@@ -164,16 +166,32 @@ def _columns_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array
     return centres[:, atom], jnp.matmul(tangent, chosen, precision=jax.lax.Precision.HIGHEST)
 
 
-def _in_chunks(evaluate: Callable[..., tuple[jax.Array, ...]], first: Array, second: Array) -> jax.Array:
-    """(values, n) of a function of n pairs, `lanes()` of them at a time."""
-    count = len(first)
+def _in_chunks(
+    evaluate: Callable[..., tuple[jax.Array, ...]], first: Array, second: Array, count: Array | None = None
+) -> jax.Array:
+    """(values, n) of a function of n pairs, `lanes()` of them at a time; chunks behind the first `count` are skipped.
+
+    What is skipped is zero. Under `vmap` over molecules nothing is: there a `cond` evaluates both of its branches.
+    """
+    number = len(first)
     # At least two chunks, if possible: the loop keeps XLA from fusing (and repeating) the integrand in what follows.
-    chunks = max(-(-count // lanes()), min(2, count))
-    size = -(-count // chunks)
-    numbers = tuple(jnp.pad(n, (0, chunks * size - count)).reshape(chunks, size) for n in (first, second))
-    values = jax.lax.map(jax.checkpoint(lambda chunk: evaluate(*chunk)), numbers)
+    chunks = max(-(-number // lanes()), min(2 if count is None else 8, number))
+    size = -(-number // chunks)
+    numbers = tuple(jnp.pad(n, (0, chunks * size - number)).reshape(chunks, size) for n in (first, second))
+    if count is None:
+        values = jax.lax.map(jax.checkpoint(lambda chunk: evaluate(*chunk)), numbers)
+    else:
+        evaluate = jax.jit(evaluate)  # traced once for its shapes and its values
+        empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(evaluate, *(n[0] for n in numbers)))
+
+        @jax.checkpoint
+        def chunk_values(chunk: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            wanted, *chosen = chunk
+            return jax.lax.cond(wanted, evaluate, lambda *_: empty, *chosen)
+
+        values = jax.lax.map(chunk_values, (jnp.arange(chunks) * size < count, *numbers))
     rows = [jnp.moveaxis(v.reshape(chunks, -1, size), 0, 1).reshape(-1, chunks * size) for v in values]
-    return jnp.concatenate(rows)[:, :count]
+    return jnp.concatenate(rows)[:, :number]
 
 
 @functools.cache
@@ -185,7 +203,9 @@ def _rectangles(rows: int, columns: int, triangle: bool) -> tuple[_Rectangle, ..
 
 
 @functools.cache
-def _pair_numbers(rectangles: tuple[_Rectangle, ...]) -> tuple[np.ndarray, np.ndarray]:
+def pair_numbers(rows: int, columns: int, triangle: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the primitives of all pairs, (n,) and (n,); of a triangle with some above the diagonal."""
+    rectangles = _rectangles(rows, columns, triangle)
     grids = [np.indices((r.stop - r.start, r.width)).reshape(2, -1) for r in rectangles]
     first = np.concatenate([grid[0] + r.start for grid, r in zip(grids, rectangles, strict=True)])
     return first.astype(np.int32), np.concatenate([grid[1] for grid in grids]).astype(np.int32)

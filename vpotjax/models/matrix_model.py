@@ -33,6 +33,7 @@ from vpotjax.integrals.kinetic import KINETIC, kinetic
 from vpotjax.integrals.multipole import POSITION
 from vpotjax.integrals.nuclear_attraction import external_potential, screened_potential
 from vpotjax.integrals.overlap import OVERLAP
+from vpotjax.integrals.screening import pairs_of_program
 from vpotjax.models.linear_map import LinearMap, correction
 from vpotjax.molecule import Molecule
 from vpotjax.nn.gated import Gated
@@ -230,7 +231,8 @@ def baseline_potential(basis: Basis, positions: Array, kind: str) -> jax.Array:
     """The potential of `baseline_fock`, (nao, nao), hartree; zero for the baseline "zero"."""
     if kind == "zero":
         return jnp.zeros((basis.nao, basis.nao), positions.dtype)
-    return (screened_potential if kind == "sap" else external_potential)(basis, positions)
+    potential = screened_potential if kind == "sap" else external_potential
+    return potential(basis, positions, pairs=pairs_of_program(basis, positions, kind == "sap"))
 
 
 def baseline_fock(basis: Basis, positions: Array, kind: str) -> jax.Array:

@@ -23,6 +23,7 @@ from vpotjax.integrals.assemble import joint_matrices
 from vpotjax.integrals.kinetic import KINETIC
 from vpotjax.integrals.nuclear_attraction import external_potential, nuclear_attraction, screened_potential
 from vpotjax.integrals.overlap import OVERLAP
+from vpotjax.integrals.screening import pairs_of_program
 
 POTENTIALS = ("external", "sap")
 """Of these, powers are taken."""
@@ -78,7 +79,8 @@ def potential_matrices(
     check_operators(inputs)
     potentials = {"sap": screened_potential, "external": external_potential}
     per_nucleus = "own_nuclei" in inputs or (cutoff is not None and "external" in inputs)
-    terms = nuclear_attraction(basis, positions) if per_nucleus else None
+    pairs = pairs_of_program(basis, positions, "sap" in inputs)
+    terms = nuclear_attraction(basis, positions, pairs=pairs) if per_nucleus else None
     atoms = jnp.maximum(jnp.asarray(basis.ao_atom), 0)
     result = {}
     for name in inputs:
@@ -91,7 +93,7 @@ def potential_matrices(
             near = pair_cutoff(positions, cutoff)[:, atoms]
             result[name] = jnp.einsum("apq,ap,aq->pq", terms, near, near)
         else:
-            result[name] = potentials[name](basis, positions)
+            result[name] = potentials[name](basis, positions, pairs=pairs)
     return result
 
 

@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -29,6 +29,7 @@ from vpotjax.units import BOHR_TO_ANGSTROM
 PREDICTED = ("mo_energies", "homo_lumo_gap", "dipole", "polarizability", "lowdin_charges", "mayer_bond_orders")
 CHUNK = 64  # molecules that are sorted by size together
 BATCH = 16  # of them in one call, on other devices than CPUs
+AT_A_TIME = 16  # of them on CPUs, at most: one with 1000 AOs takes 0.7 GB
 NAMED = 3  # pairs in a warning
 SETTINGS_KEPT = 4  # of models whose programs are kept
 
@@ -105,36 +106,38 @@ def _chunk(
     predicted: Callable[[Batch], Prediction],
     pool: ShapePool,
 ) -> Iterator[MoleculePrediction]:
-    """On CPUs one molecule after the other, and of as many shapes at a time as there are processors."""
+    """On CPUs a molecule for each processor at a time, on other devices one batch after the other."""
     cpu = jax.default_backend() == "cpu"
     settings = ensemble.settings
-    groups = pool.groups([m for _, m in chunk], settings.bases, settings.representation.cutoff)
+    size = 1 if cpu else BATCH
+    done: dict[int, MoleculePrediction] = {}
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_A_TIME) if cpu else 1) as workers:
 
-    def of_group(group: tuple[list[int], BatchShape]) -> Iterator[tuple[int, MoleculePrediction]]:
-        return _group(ensemble, chunk, *group, predicted, 1 if cpu else BATCH)
+        def of_rows(rows: list[int], shape: BatchShape) -> dict[int, MoleculePrediction]:
+            filled = rows + [rows[-1]] * (size - len(rows))
+            batch = settings.batch([chunk[i][1] for i in filled], shape)
+            result = jax.tree.map(np.asarray, predicted(batch))
+            return {
+                i: _unpadded(ensemble, *chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
+                for place, i in enumerate(rows)
+            }
 
-    with ThreadPoolExecutor(min(len(groups), os.cpu_count() or 1) if cpu else 1) as workers:
-        done = dict(itertools.chain.from_iterable(workers.map(lambda group: list(of_group(group)), groups)))
+        def of_shape(places: list[int], shape: BatchShape) -> list[Future[dict[int, MoleculePrediction]]]:
+            """The first call compiles; the others then wait for a worker."""
+            done.update(of_rows(places[:size], shape))
+            parts = [places[start : start + size] for start in range(size, len(places), size)]
+            return [workers.submit(of_rows, part, shape) for part in parts]
+
+        groups = pool.groups([m for _, m in chunk], settings.bases, settings.representation.cutoff)
+        try:
+            for started in [workers.submit(of_shape, *group) for group in groups]:
+                for rest in started.result():
+                    done.update(rest.result())
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
     for i in range(len(chunk)):
         yield done[i]
-
-
-def _group(
-    ensemble: Ensemble[Any],
-    chunk: Sequence[tuple[str, Molecule]],
-    places: Sequence[int],
-    shape: BatchShape,
-    predicted: Callable[[Batch], Prediction],
-    size: int,
-) -> Iterator[tuple[int, MoleculePrediction]]:
-    """Predictions of molecules of one shape, with their places; one program of `size` molecules serves all."""
-    for start in range(0, len(places), size):
-        rows = list(places[start : start + size])
-        filled = rows + [rows[-1]] * (size - len(rows))
-        batch = ensemble.settings.batch([chunk[i][1] for i in filled], shape)
-        result = jax.tree.map(np.asarray, predicted(batch))
-        for place, i in enumerate(rows):
-            yield i, _unpadded(ensemble, *chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
 
 
 _geometry_program = functools.lru_cache(SETTINGS_KEPT)(geometry_program)
