@@ -50,7 +50,7 @@ def test_under_jit_without_capacity(chain):
     made = jax.jit(lambda r: vp.significant_pairs(basis, r))(positions)
     for key, pairs in vp.significant_pairs(basis, positions).lists.items():
         ours = made.lists[key]
-        assert 8 * (len(ours.first) // 8) > ours.count == pairs.count, key  # some of eight chunks is empty
+        assert 7 * -(-len(ours.first) // 8) >= ours.count == pairs.count, key  # the last of eight chunks is empty
         assert not made.overflow
         chosen = [
             set(zip(*np.array([one.first, one.second])[:, : one.count].tolist(), strict=True)) for one in (pairs, ours)

@@ -13,10 +13,11 @@ from vpotjax._checks import InputError
 from vpotjax.basis import load_basis
 from vpotjax.batching import batch_shape, pad_batch
 from vpotjax.conventions import rotation_matrices
+from vpotjax.integrals import screening
 from vpotjax.molecule import Molecule
 from vpotjax.operators.blocks import Irrep, ao_matrix, irreps, uncouple
 from vpotjax.operators.features import SCALAR
-from vpotjax.operators.inputs import cutoff_function
+from vpotjax.operators.inputs import cutoff_function, potential_matrices
 from vpotjax.operators.pairs import from_exchange
 from vpotjax.operators.representation import FACTOR_LAST, Representation
 
@@ -101,6 +102,33 @@ def test_features_are_the_operators_and_their_products():
     for ours, theirs in zip(operators, (kinetic, others[2], sap[0], external[0]), strict=True):
         theirs = root @ theirs @ root
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("derivatives", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_negligible_pairs_are_left_out_of_potentials(monkeypatch, derivatives):
+    """Of two molecules far apart, on CPUs; values and derivatives are those with all pairs."""
+    water = g2("H2O")
+    positions = jnp.concatenate([jnp.asarray(water.positions), jnp.asarray(water.positions) + jnp.array([0, 0, 20.0])])
+    basis = load_basis("sto-3g", np.tile(water.numbers, 2))
+    weights = np.random.default_rng(2).standard_normal((3, basis.nao, basis.nao))
+
+    def result():
+        def potentials(r):
+            return jnp.stack(list(potential_matrices(basis, r, ("external", "sap", "own_nuclei"), 9.0).values()))
+
+        wanted = jax.grad(lambda r: jnp.sum(weights * potentials(r))) if derivatives else potentials
+        return jax.jit(wanted)(positions)
+
+    exact, made = result(), []
+
+    def lists(*arguments, inner=screening._lists):
+        made.append(inner(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(screening, "IN_PROGRAMS_ABOVE", 1)
+    monkeypatch.setattr(screening, "_lists", lists)
+    np.testing.assert_allclose(result(), exact, rtol=0, atol=TOLERANCE)
+    assert len(made) == (jax.default_backend() == "cpu")
 
 
 def test_channels_are_counted():

@@ -15,7 +15,7 @@ from vpotjax._pytree import pytree
 from vpotjax._typing import Array
 from vpotjax.basis import Basis
 from vpotjax.integrals import separable
-from vpotjax.integrals.shell_pairs import Integrand, PairList, contracted, pair_numbers
+from vpotjax.integrals.shell_pairs import Integrand, PairList, contracted
 
 LARGEST_MOVE = 0.1  # bohr, in which no pair of primitives grows from the threshold of 1e-14 to 1e-9
 
@@ -36,7 +36,7 @@ class PairLists:
 
     @property
     def capacity(self) -> tuple[tuple[tuple[int, int], int], ...]:
-        """Lengths of the lists, static: pass them to `significant_pairs` under jit."""
+        """Lengths of the lists, static, see `significant_pairs`; under jit as many as there are pairs, unless given."""
         return tuple((key, pairs.first.shape[-1]) for key, pairs in self.lists.items())
 
     def serve(self, positions: Array) -> jax.Array:
@@ -107,8 +107,8 @@ def require_near(positions: Array, pairs: PairLists | None) -> None:
 
 def _check_lists(basis: Basis, pairs: PairLists) -> None:
     sizes = [len(shells.exponents) for shells in basis.shells]
-    wanted = {(i, j): len(pair_numbers(sizes[i], sizes[j], i == j)[0]) for i in range(len(sizes)) for j in range(i + 1)}
-    if {key: len(one.slot) for key, one in pairs.lists.items()} != wanted:
+    wanted = {(i, j): (sizes[i], sizes[j]) for i in range(len(sizes)) for j in range(i + 1)}
+    if {key: one.slot.shape for key, one in pairs.lists.items()} != wanted:
         raise InputError("pairs belong to another basis or batch; make them with significant_pairs for this one.")
 
 

@@ -16,17 +16,17 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vpotjax._checks import InputError, is_concrete, require_positions
 from vpotjax._typing import Array
 from vpotjax.basis import Basis, Shells
 from vpotjax.integrals.assemble import PairLists, floating, require_near
-from vpotjax.integrals.shell_pairs import PairList, pair_numbers
+from vpotjax.integrals.shell_pairs import PairList
 
 AUTOMATIC_ABOVE = 100_000  # pairs of primitives
 IN_PROGRAMS_ABOVE = 1_500_000  # pairs of primitives times charges
@@ -43,10 +43,10 @@ def significant_pairs(
     Without that argument, a call with concrete positions makes lists by itself for large molecules (above
     AUTOMATIC_ABOVE pairs); all other calls use all pairs.
 
-    Outside jit the lists are made long enough, with lengths rounded up by at most an eighth, so that similar
-    geometries share a program. Under jit they have room for all pairs, and integrals skip what is empty; lengths that
-    are given save memory, and time under `vmap`, where nothing is skipped. Where a list is too short, `overflow` of
-    the result is True and all integrals over it are NaN.
+    Of positions with values the lists are made long enough, with lengths rounded up by at most an eighth, so that
+    similar geometries share a program. Of traced ones (jit, grad, vmap) they have room for all pairs, and integrals
+    skip what is empty; lengths that are given save memory, and time under `vmap`, where nothing is skipped. Where a
+    list is too short, `overflow` of the result is True and all integrals over it are NaN.
 
     Args:
         basis: from `load_basis`.
@@ -99,7 +99,11 @@ def pairs_for(basis: Basis, positions: Array, pairs: PairLists | None) -> PairLi
 def pairs_of_program(basis: Basis, positions: Array, screened: bool) -> PairLists | None:
     """Lists for potentials in a program that takes one molecule after the other, as on CPUs; None if not worth it.
 
-    `screened`: whether the screened potential is among them, which has the most charges.
+    Under `vmap` over molecules they save nothing.
+
+    Args:
+        basis, positions: as `significant_pairs`.
+        screened: whether the screened potential is among them, which has the most charges.
     """
     charges = basis.natm * (1 + basis.screening_charges.shape[-1] if screened else 1)
     worth = jax.default_backend() == "cpu" and _number(basis) * charges > IN_PROGRAMS_ABOVE
@@ -117,39 +121,59 @@ def _rounded_up(count: int) -> int:
     return -(-max(count, 64) // step) * step
 
 
-class _AllPairs(NamedTuple):
-    """All pairs of primitives, those of one list after those of another.
+class _Span(NamedTuple):
+    """All pairs of two shells in the row of all pairs.
 
     Attributes:
-        keys: positions of the two shells of each list.
-        starts: where each list starts, and the end.
-        offsets: number of the first primitive of each shell.
-        numbers: (2, n) of the primitives of each pair, counted through the basis.
+        key: positions of the shells.
+        sizes: how many primitives they have.
+        offsets: numbers of their first primitives, counted through the basis.
+        start: place of the first pair.
     """
 
-    keys: tuple[tuple[int, int], ...]
-    starts: np.ndarray
-    offsets: np.ndarray
-    numbers: np.ndarray
+    key: tuple[int, int]
+    sizes: tuple[int, int]
+    offsets: tuple[int, int]
+    start: int
+
+    @property
+    def inside(self) -> slice:
+        """Their places."""
+        return slice(self.start, self.start + math.prod(self.sizes))
+
+    @property
+    def most(self) -> int:
+        """How many there are, each in one order alone."""
+        first, second = self.sizes
+        return first * (first + 1) // 2 if self.key[0] == self.key[1] else first * second
 
 
-@functools.cache
-def _all_pairs(sizes: tuple[int, ...]) -> _AllPairs:
-    """Of shells with so many primitives."""
-    keys = tuple((i, j) for i in range(len(sizes)) for j in range(i + 1))
-    offsets = np.cumsum([0, *sizes[:-1]], dtype=np.int32)
-    numbers = [np.stack(pair_numbers(sizes[i], sizes[j], i == j)) + offsets[[i, j], None] for i, j in keys]
-    starts = np.cumsum([0, *(own.shape[1] for own in numbers)])
-    return _AllPairs(keys, starts, offsets, np.concatenate(numbers, axis=1))
+def _spans(basis: Basis) -> list[_Span]:
+    sizes = [len(shells.exponents) for shells in basis.shells]
+    offsets, start, spans = [0, *itertools.accumulate(sizes)], 0, []
+    for i in range(len(sizes)):
+        for j in range(i + 1):
+            spans.append(_Span((i, j), (sizes[i], sizes[j]), (offsets[i], offsets[j]), start))
+            start += sizes[i] * sizes[j]
+    return spans
 
 
-def _mask(basis: Basis, positions: Array, threshold: float, numbers: np.ndarray) -> jax.Array:
+def _numbers(spans: Sequence[_Span]) -> jax.Array:
+    """(2, n) primitives of all pairs, counted through the basis; made by the program, which would else hold them."""
+    grids = []
+    for span in spans:
+        row, column = (jax.lax.broadcasted_iota(jnp.int32, span.sizes, axis).ravel() for axis in (0, 1))
+        grids.append(jnp.stack([row + span.offsets[0], column + span.offsets[1]]))
+    return jnp.concatenate(grids, axis=1)
+
+
+def _mask(basis: Basis, positions: Array, threshold: float, numbers: jax.Array) -> jax.Array:
     """(n,) True for pairs of primitives, (2, n), that are not below the threshold, each in one of its two orders."""
     positions = jax.lax.stop_gradient(floating(positions))
     exponents = jnp.concatenate([jnp.asarray(shells.exponents) for shells in basis.shells])
     centres = positions[jnp.concatenate([jnp.asarray(shells.atom) for shells in basis.shells])]
     size = jnp.concatenate([_logarithms(shells) for shells in basis.shells])
-    power = np.repeat([float(shells.l) for shells in basis.shells], [len(shells.exponents) for shells in basis.shells])
+    power = jnp.concatenate([jnp.full(len(shells.exponents), shells.l, exponents.dtype) for shells in basis.shells])
     first, second = numbers
     a, b = exponents[first], exponents[second]
     distance = jnp.sqrt(sum((x[first] - x[second]) ** 2 for x in centres.T))
@@ -168,40 +192,34 @@ def _logarithms(shells: Shells) -> jax.Array:
     return jnp.log(jnp.max(jnp.abs(jnp.asarray(shells.coefficients)), axis=0) / norm)
 
 
-def _pairs_of(basis: Basis) -> _AllPairs:
-    return _all_pairs(tuple(len(shells.exponents) for shells in basis.shells))
-
-
 @jax.jit
 def _counts(basis: Basis, positions: Array, threshold: float) -> dict[tuple[int, int], jax.Array]:
-    pairs = _pairs_of(basis)
-    mask = _mask(basis, positions, threshold, pairs.numbers)
-    spans = zip(pairs.keys, itertools.pairwise(pairs.starts), strict=True)
-    return {key: jnp.sum(mask[start:stop]) for key, (start, stop) in spans}
+    spans = _spans(basis)
+    mask = _mask(basis, positions, threshold, _numbers(spans))
+    return {span.key: jnp.sum(mask[span.inside]) for span in spans}
 
 
 @functools.partial(jax.jit, static_argnames="capacity")
 def _lists(basis: Basis, positions: Array, threshold: float, capacity: Capacity | None) -> PairLists:
     """Without a capacity with room for all; one search makes all lists, which is quicker to compile than many."""
-    pairs = _pairs_of(basis)
-    spans = [slice(start, stop) for start, stop in itertools.pairwise(pairs.starts)]
-    if capacity is None:
-        first, second = pairs.numbers
-        sizes = [int(np.sum(first[span] >= second[span])) for span in spans]
-    else:
-        sizes = [dict(capacity)[key] for key in pairs.keys]
-    mask = _mask(basis, positions, threshold, pairs.numbers)
-    rank = jnp.cumsum(mask, dtype=jnp.int32)  # from 1
-    before = jnp.concatenate([jnp.zeros(1, jnp.int32), rank])[pairs.starts]
-    count = jnp.diff(before)
-    wanted = [before[k] + jnp.minimum(jnp.arange(1, n + 1, dtype=jnp.int32), count[k]) for k, n in enumerate(sizes)]
-    found = jnp.asarray(pairs.numbers)[:, jnp.searchsorted(rank, jnp.concatenate(wanted), method="scan")]
-    lists, done = {}, 0
-    for k, ((i, j), size) in enumerate(zip(pairs.keys, sizes, strict=True)):
-        first, second = found[:, done : done + size] - pairs.offsets[[i, j], None]
-        place = rank[spans[k]] - before[k] - 1
-        slot = jnp.where(mask[spans[k]] & (place < size), place, size)
-        lists[i, j] = PairList(first, second, slot, jnp.minimum(count[k], size))
-        done += size
-    overflow = jnp.any(count > jnp.asarray(sizes))
+    spans = _spans(basis)
+    capacities = [span.most for span in spans] if capacity is None else [dict(capacity)[span.key] for span in spans]
+    numbers = _numbers(spans)
+    mask = _mask(basis, positions, threshold, numbers)
+    rank = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(mask, dtype=jnp.int32)])  # pairs before each one
+    before = [rank[span.start] for span in spans]
+    counts = [rank[span.inside.stop] - n for span, n in zip(spans, before, strict=True)]
+    wanted = [
+        n + jnp.minimum(jnp.arange(1, most + 1, dtype=jnp.int32), count)
+        for n, most, count in zip(before, capacities, counts, strict=True)
+    ]
+    found = numbers[:, jnp.searchsorted(rank[1:], jnp.concatenate(wanted), method="scan")]
+    lists, overflow, done = {}, jnp.zeros((), bool), 0
+    for span, n, most, count in zip(spans, before, capacities, counts, strict=True):
+        own = zip(found[:, done : done + most], span.offsets, span.sizes, strict=True)
+        first, second = (jnp.clip(number - offset, 0, size - 1) for number, offset, size in own)
+        place = rank[span.inside] - n
+        slot = jnp.where(mask[span.inside] & (place < most), place, most).reshape(span.sizes)
+        lists[span.key] = PairList(first, second, slot, jnp.minimum(count, most))
+        overflow, done = overflow | (count > most), done + most
     return PairLists(lists, overflow, jax.lax.stop_gradient(floating(positions)))

@@ -62,8 +62,8 @@ class PairList:
     """Pairs of primitives of two angular momenta that are not negligible; made by `screening.significant_pairs`.
 
     Attributes:
-        first, second: (capacity,) numbers of the primitives; from `count` on any.
-        slot: (n,) where each of `pair_numbers` stands in the list; capacity where it is left out.
+        first, second: (capacity,) numbers of the primitives; from `count` on those of any pair.
+        slot: (nprim_a, nprim_b) where each pair stands in the list; capacity where it is left out.
         count: () of the pairs in the list.
     """
 
@@ -137,11 +137,11 @@ def contracted(
         return tuple(integrand(shells[0].l, shells[1].l, chosen))
 
     if pairs is None:
-        values = _in_chunks(evaluate, *pair_numbers(len(a), len(b), bool(exchange)))
+        rectangles = _rectangles(len(a), len(b), bool(exchange))
+        table = _unfolded(_in_chunks(evaluate, *_pair_numbers(rectangles)), rectangles, len(b))
     else:
         values = _in_chunks(evaluate, pairs.first, pairs.second, pairs.count)
-        values = jnp.take(values, pairs.slot, axis=1, mode="fill", fill_value=0)
-    table = _unfolded(values, _rectangles(len(a), len(b), bool(exchange)), len(b))
+        table = jnp.take(values, pairs.slot, axis=1, mode="fill", fill_value=0)
     if exchange:
         row, column = (jax.lax.broadcasted_iota(jnp.int32, table.shape[1:], axis) for axis in (0, 1))
         table = table * jnp.where(row > column, 1.0, jnp.where(row == column, 0.5, 0.0)).astype(dtype)
@@ -175,7 +175,9 @@ def _in_chunks(
     """
     number = len(first)
     # At least two chunks, if possible: the loop keeps XLA from fusing (and repeating) the integrand in what follows.
-    chunks = max(-(-number // lanes()), min(2 if count is None else 8, number))
+    # More where some are skipped.
+    least = 8 if count is not None and jax.default_backend() == "cpu" else 2
+    chunks = max(-(-number // lanes()), min(least, number))
     size = -(-number // chunks)
     numbers = tuple(jnp.pad(n, (0, chunks * size - number)).reshape(chunks, size) for n in (first, second))
     if count is None:
@@ -203,9 +205,7 @@ def _rectangles(rows: int, columns: int, triangle: bool) -> tuple[_Rectangle, ..
 
 
 @functools.cache
-def pair_numbers(rows: int, columns: int, triangle: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the primitives of all pairs, (n,) and (n,); of a triangle with some above the diagonal."""
-    rectangles = _rectangles(rows, columns, triangle)
+def _pair_numbers(rectangles: tuple[_Rectangle, ...]) -> tuple[np.ndarray, np.ndarray]:
     grids = [np.indices((r.stop - r.start, r.width)).reshape(2, -1) for r in rectangles]
     first = np.concatenate([grid[0] + r.start for grid, r in zip(grids, rectangles, strict=True)])
     return first.astype(np.int32), np.concatenate([grid[1] for grid in grids]).astype(np.int32)

@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import jax
@@ -29,7 +29,7 @@ from vpotjax.units import BOHR_TO_ANGSTROM
 PREDICTED = ("mo_energies", "homo_lumo_gap", "dipole", "polarizability", "lowdin_charges", "mayer_bond_orders")
 CHUNK = 64  # molecules that are sorted by size together
 BATCH = 16  # of them in one call, on other devices than CPUs
-AT_A_TIME = 16  # of them on CPUs, at most: one with 1000 AOs takes 0.7 GB
+AT_A_TIME = 16  # of them with 1000 AOs on CPUs, at most: each takes 0.7 GB
 NAMED = 3  # pairs in a warning
 SETTINGS_KEPT = 4  # of models whose programs are kept
 
@@ -106,38 +106,45 @@ def _chunk(
     predicted: Callable[[Batch], Prediction],
     pool: ShapePool,
 ) -> Iterator[MoleculePrediction]:
-    """On CPUs a molecule for each processor at a time, on other devices one batch after the other."""
+    """On CPUs several molecules at a time, each by itself, on other devices one batch after the other."""
     cpu = jax.default_backend() == "cpu"
     settings = ensemble.settings
     size = 1 if cpu else BATCH
+    groups = pool.groups([m for _, m in chunk], settings.bases, settings.representation.cutoff)
+
+    def of_rows(rows: list[int], shape: BatchShape) -> dict[int, MoleculePrediction]:
+        filled = rows + [rows[-1]] * (size - len(rows))
+        batch = settings.batch([chunk[i][1] for i in filled], shape)
+        result = jax.tree.map(np.asarray, predicted(batch))
+        return {
+            i: _unpadded(ensemble, *chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
+            for place, i in enumerate(rows)
+        }
+
     done: dict[int, MoleculePrediction] = {}
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_A_TIME) if cpu else 1) as workers:
-
-        def of_rows(rows: list[int], shape: BatchShape) -> dict[int, MoleculePrediction]:
-            filled = rows + [rows[-1]] * (size - len(rows))
-            batch = settings.batch([chunk[i][1] for i in filled], shape)
-            result = jax.tree.map(np.asarray, predicted(batch))
-            return {
-                i: _unpadded(ensemble, *chunk[i], batch[place], jax.tree.map(lambda x, p=place: x[p], result))
-                for place, i in enumerate(rows)
-            }
-
-        def of_shape(places: list[int], shape: BatchShape) -> list[Future[dict[int, MoleculePrediction]]]:
-            """The first call compiles; the others then wait for a worker."""
-            done.update(of_rows(places[:size], shape))
-            parts = [places[start : start + size] for start in range(size, len(places), size)]
-            return [workers.submit(of_rows, part, shape) for part in parts]
-
-        groups = pool.groups([m for _, m in chunk], settings.bases, settings.representation.cutoff)
+    with ThreadPoolExecutor(_at_a_time([shape for _, shape in groups]) if cpu else 1) as workers:
         try:
-            for started in [workers.submit(of_shape, *group) for group in groups]:
-                for rest in started.result():
-                    done.update(rest.result())
+            firsts = {workers.submit(of_rows, places[:size], shape): (places, shape) for places, shape in groups}
+            others = []
+            for first in as_completed(firsts):  # it has compiled
+                done.update(first.result())
+                places, shape = firsts[first]
+                parts = [places[start : start + size] for start in range(size, len(places), size)]
+                others += [workers.submit(of_rows, part, shape) for part in parts]
+            for other in as_completed(others):
+                done.update(other.result())
         except BaseException:
             workers.shutdown(wait=False, cancel_futures=True)
             raise
     for i in range(len(chunk)):
         yield done[i]
+
+
+def _at_a_time(shapes: Sequence[BatchShape]) -> int:
+    """Molecules, as many as there are processors and memory for, which goes with the square of the number of AOs."""
+    most = max(sum(sizes.nao for _, sizes in shape.bases) for shape in shapes)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(processors, int(AT_A_TIME * (1000 / most) ** 2)))
 
 
 _geometry_program = functools.lru_cache(SETTINGS_KEPT)(geometry_program)
