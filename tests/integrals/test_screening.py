@@ -8,6 +8,7 @@ import pytest
 import vpotjax as vp
 from benchmarks.structures import alkane
 from tests.integrals.reference import OPERATORS
+from vpotjax.integrals.shell_pairs import _in_chunks
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,13 @@ def test_under_jit_without_capacity(chain):
     exact = [vp.external_potential(basis, r) for r in several]
     for together in (jax.vmap(screened), lambda rs: jax.lax.map(screened, rs)):
         np.testing.assert_allclose(jax.jit(together)(several), exact, rtol=0, atol=1e-10)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="on other devices all of so few pairs are one chunk or two")
+def test_chunks_behind_the_count_are_not_evaluated():
+    numbers = jnp.arange(16)
+    (values,) = _in_chunks(lambda first, second: (1.0 + first + second,), numbers, numbers, jnp.array(3))
+    np.testing.assert_array_equal(values, [1, 3, 5, 7] + 12 * [0])  # eight chunks of two, of which two are wanted
 
 
 @pytest.mark.slow
